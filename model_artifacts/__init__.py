@@ -1,0 +1,1 @@
+"""Models as released folders, and the machinery that loads, runs and explains them."""

@@ -1,0 +1,117 @@
+"""What a model says about one patient: a `Prediction` or an `Abstention`, and the `Finding` that words it.
+
+`Assessment` is a closed union; `match` over it ends in `assert_never`. A model never makes a CDS Hooks card: it yields a
+`Finding`, and the service words that as a card, which keeps imports acyclic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NewType, TypeAlias
+
+from fhir_adapters.codes import Code
+from model_artifacts.explanation import Attribution
+from model_artifacts.inputs import Evidence
+from model_artifacts.manifest import Indicator, ModelId, Sha256
+
+Probability = NewType("Probability", float)
+
+OutcomeSet = Literal["event", "no event", "either", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which bytes answered: enough to find and replay them later."""
+
+    id: ModelId
+    version: str
+    artifact_sha256: Sha256
+    manifest_sha256: Sha256
+    card_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A calibrated answer with its spread and its reasons.
+
+    Attributes:
+        outputs: output name to probability; outputs the model doesn't define for this patient are absent.
+        spread: output name to (lowest, highest) over the ensemble's members; empty for a single network or equation.
+        outcome_set: which outcomes cannot be ruled out at the manifest's coverage, or None without conformal bounds.
+        baseline: probability of the explained output at the baseline.
+        attributions: one per evidence item, in its order; they sum to output minus baseline within `gap`.
+        gap: completeness gap, recomputed from the attributions.
+        novelty: how unlike the training data, or None where the graph doesn't say.
+    """
+
+    model: ModelIdentity
+    outputs: Mapping[str, Probability]
+    spread: Mapping[str, tuple[Probability, Probability]]
+    outcome_set: OutcomeSet | None
+    baseline: Probability
+    attributions: tuple[Attribution, ...]
+    gap: float
+    novelty: float | None
+    evidence: tuple[Evidence, ...]
+    set_aside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AbstentionReason:
+    """Why no prediction is given. `code` is for the log, `text` for the clinician, `evidence` names the input if one is."""
+
+    code: str
+    text: str
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """A result, not an error: the model does not speak here, and says why."""
+
+    model: ModelIdentity
+    reasons: tuple[AbstentionReason, ...]
+    evidence: tuple[Evidence, ...]
+    set_aside: tuple[str, ...]
+    outside_population: bool
+
+
+Assessment: TypeAlias = Prediction | Abstention
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLab:
+    """Propose a laboratory order; the service makes a draft ServiceRequest of it."""
+
+    code: Code
+    label: str
+    reason: str
+
+
+Proposal: TypeAlias = OrderLab
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Clinical words for one assessment; nothing in it knows CDS Hooks or FHIR's wire form.
+
+    Attributes:
+        code: decision code for the log, for example "total_cvd_10y:high" or "abstained:missing-input".
+        urgency: how loudly to say it.
+        headline: one sentence, under 140 characters, without patient identifiers.
+        statements: the risk in words, the natural frequency and the interval, one sentence or two each.
+        reasons: evidence with its attribution, most important first.
+        missing: evidence that was not there, or the reasons for abstaining.
+        considerations: what to consider; options, never commands.
+        proposals: orders the clinician may accept.
+    """
+
+    code: str
+    urgency: Indicator
+    headline: str
+    statements: tuple[str, ...]
+    reasons: tuple[tuple[Evidence, Attribution], ...]
+    missing: tuple[str, ...]
+    considerations: tuple[str, ...]
+    proposals: tuple[Proposal, ...] = ()

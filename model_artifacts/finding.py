@@ -1,0 +1,185 @@
+"""An assessment in clinical words, from the manifest's outputs, bands and texts alone.
+
+A model's own `finding.py` offers `interpret(assessment, manifest) -> Finding` and usually calls `interpret_by_bands` and
+adds proposals. What is written here is what the clinician reads, so: percentages are rounded once and the band is taken
+from the rounded figure; a missing input is named; considerations are options, never commands; attributions are called
+what they are, the model's arithmetic and not causes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import assert_never
+
+from model_artifacts.assessment import Abstention, Assessment, Finding, OutcomeSet, Prediction
+from model_artifacts.explanation import Attribution
+from model_artifacts.inputs import Evidence
+from model_artifacts.manifest import ModelManifest, Output
+
+MAX_REASONS = 6
+MIN_CONTRIBUTION = 0.0005  # below a twentieth of a percentage point nothing is worth a line
+
+UNIT_WORDS = {
+    "mm[Hg]": "mmHg",
+    "Cel": "°C",
+    "10*3/uL": "×10³/µL",
+    "mL/min/{1.73_m2}": "mL/min/1.73 m²",
+    "kg/m2": "kg/m²",
+    "umol/L": "µmol/L",
+    "ug/L": "µg/L",
+    "/min": "per minute",
+    "{score}": "points",
+    "a": "years",
+    "1": "",
+}
+
+
+def interpret_by_bands(assessment: Assessment, manifest: ModelManifest) -> Finding:
+    """The finding for `assessment`, worded from the manifest."""
+    match assessment:
+        case Prediction():
+            return _predicted(assessment, manifest)
+        case Abstention():
+            return _abstained(assessment, manifest)
+        case _:
+            assert_never(assessment)
+
+
+def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
+    first = manifest.outputs[0]
+    risk = prediction.outputs[first.name]
+    band = manifest.band(risk)
+    statements = [f"{natural_frequency(risk, first.event)}."]
+    statements += _interval_words(prediction, manifest)
+    statements += [
+        f"{output.label}: {percent(prediction.outputs[output.name])}"
+        for output in manifest.outputs[1:]
+        if output.name in prediction.outputs
+    ]
+    if band.meaning:
+        statements.append(band.meaning)
+    return Finding(
+        code=f"{first.name}:{band.code}",
+        urgency=band.indicator,
+        headline=f"{first.label}: {percent(risk)} ({band.label})",
+        statements=tuple(statements),
+        reasons=leading_reasons(prediction),
+        missing=_missing_words(prediction.evidence, prediction.set_aside),
+        considerations=band.consider,
+    )
+
+
+def _abstained(abstention: Abstention, manifest: ModelManifest) -> Finding:
+    first = manifest.outputs[0]
+    reason = abstention.reasons[0]
+    more = len(abstention.reasons) - 1
+    why = reason.text if not more else f"{reason.text}, and {more} more {'reason' if more == 1 else 'reasons'}"
+    headline = f"{first.label} not calculated: {why}"
+    if len(headline) >= 140:
+        headline = f"{first.label} not calculated: {len(abstention.reasons)} reasons, see detail"
+    population = (f"This model is for {manifest.population.text}.",) if abstention.outside_population else ()
+    return Finding(
+        code=f"abstained:{reason.code}",
+        urgency="info",
+        headline=headline,
+        statements=population,
+        reasons=(),
+        missing=tuple(item.text for item in abstention.reasons) + _set_aside_words(abstention.set_aside),
+        considerations=(),
+    )
+
+
+def percent(probability: float) -> str:
+    """The probability as a percentage with one decimal: 0.1234 gives "12.3 %"; extremes are not overstated."""
+    if probability < 0.0005:
+        return "below 0.1 %"
+    if probability >= 0.9995:
+        return "above 99.9 %"
+    return f"{100 * probability:.1f} %"
+
+
+def natural_frequency(probability: float, event: str) -> str:
+    """The probability as a count of people: "Of 100 people like this one, about 12 would have …"."""
+    of = 100 if probability >= 0.0095 else 1000
+    count = round(probability * of)
+    if count == 0:
+        return f"Of {of} people with these values, fewer than 1 would be expected to have {event}"
+    return f"Of {of} people with these values, about {count} would be expected to have {event}, {of - count} would not"
+
+
+def leading_reasons(prediction: Prediction) -> tuple[tuple[Evidence, Attribution], ...]:
+    """Evidence with its attribution, largest movement first, at most `MAX_REASONS`."""
+    pairs = list(zip(prediction.evidence, prediction.attributions, strict=True))
+    kept = [pair for pair in pairs if abs(pair[1].contribution) >= MIN_CONTRIBUTION]
+    return tuple(sorted(kept, key=lambda pair: -abs(pair[1].contribution))[:MAX_REASONS])
+
+
+def value_words(evidence: Evidence) -> str:
+    """The value with its unit as a clinician writes it: "152 mmHg", "yes"."""
+    if evidence.display is not None:
+        return evidence.display
+    if evidence.value is None:
+        return "not available"
+    number = f"{evidence.value:.4g}"
+    unit = UNIT_WORDS.get(evidence.unit, evidence.unit)
+    return f"{number} {unit}".strip()
+
+
+def date_words(moment: datetime | None) -> str:
+    """The day and minute of an observation in UTC, or "" when there is none."""
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str]:
+    first = manifest.outputs[0]
+    words = []
+    if first.name in prediction.spread:
+        low, high = prediction.spread[first.name]
+        members = manifest.artifact.members
+        words.append(f"Range over the {members} networks of the ensemble: {percent(low)} to {percent(high)}.")
+    words.append(manifest.uncertainty.text)
+    conformal = manifest.uncertainty.conformal
+    if prediction.outcome_set is not None and conformal is not None:
+        words.append(_outcome_words(prediction.outcome_set, first, conformal.coverage))
+    return words
+
+
+def _outcome_words(outcome_set: OutcomeSet, output: Output, coverage: float) -> str:
+    at = f"At {100 * coverage:.0f} % coverage"
+    match outcome_set:
+        case "either":
+            return f"{at} neither outcome can be ruled out."
+        case "event":
+            return f"{at} only {output.event} remains in the prediction set."
+        case "no event":
+            return f"{at} the prediction set does not contain {output.event}."
+        case "neither":
+            return f"{at} both outcomes look unusual for this patient: read the estimate with caution."
+        case _:
+            assert_never(outcome_set)
+
+
+def _missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -> tuple[str, ...]:
+    by_absence: dict[str, list[str]] = {}
+    for item in evidence:
+        if item.value is None:
+            by_absence.setdefault(absence_words(item.absence), []).append(item.label)
+    return tuple(f"{', '.join(labels)}: {why}" for why, labels in by_absence.items()) + _set_aside_words(set_aside)
+
+
+def absence_words(absence: str | None) -> str:
+    """Clinical words for an absence code."""
+    words = {
+        "missing": "not found in the record",
+        "stale": "too old to use",
+        "unit": "found, but in a unit that cannot be converted",
+        "implausible": "found, but outside the plausible range",
+    }
+    return words.get(absence or "missing", f"not usable ({absence})")
+
+
+def _set_aside_words(set_aside: tuple[str, ...]) -> tuple[str, ...]:
+    counted = {reason: set_aside.count(reason) for reason in dict.fromkeys(set_aside)}
+    return tuple(
+        f"set aside: {reason}" + (f" ({count} times)" if count > 1 else "") for reason, count in counted.items()
+    )

@@ -1,0 +1,251 @@
+"""The manifest of a model: everything about it that is not arithmetic, read strictly from `manifest.toml`.
+
+Owns the schema `bedside-model/1`. Unknown members are refused, so a misspelt threshold cannot pass for a default.
+Texts are clinical words and are shown on cards as they stand. Nothing here opens the ONNX file.
+
+To extend: add a member with a default here, say in its comment what it is for, and let `model_card.py` print it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Literal, NewType
+
+import msgspec
+
+from model_artifacts.errors import ManifestError
+
+ModelId = NewType("ModelId", str)
+Sha256 = NewType("Sha256", str)
+
+SCHEMA = "bedside-model/1"
+Indicator = Literal["info", "warning", "critical"]
+
+OPSETS = range(17, 24)
+"""The ONNX opsets accepted: what the pinned onnxruntime runs and our exporter writes."""
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the manifest's tables: frozen, and closed against members nobody reads."""
+
+
+class GraphInput(_Strict):
+    """One named input tensor; `shape` is without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int64", "int32"] = "float32"
+
+
+class Artifact(_Strict):
+    """The ONNX file: its digest, opset and what its outputs mean."""
+
+    sha256: str
+    opset: int
+    inputs: tuple[GraphInput, ...]
+    explained: str  # name of the output that the attributions explain
+    members: int = 1  # ensemble members; 1 means a single network or an equation
+    integration_steps: int = 0
+    completeness_tolerance: float = 1e-3  # probability; above it a decision is refused
+    novelty_threshold: float | None = None
+    file: str = "model.onnx"
+
+
+class Output(_Strict):
+    """One output probability, in the words a card uses."""
+
+    name: str
+    label: str  # "10-year risk of cardiovascular disease"
+    event: str  # "a heart attack, a stroke or heart failure within 10 years"
+    optional: bool = False  # may be not-a-number where the model doesn't define it (a 30-year risk at 65)
+
+
+class Band(_Strict):
+    """Risk band of the first output: `at_least` is its lower bound, a probability."""
+
+    code: str
+    at_least: float
+    label: str
+    indicator: Indicator
+    consider: tuple[str, ...] = ()
+    meaning: str = ""  # what the evaluation showed about this threshold, in words
+
+
+class Criterion(_Strict):
+    """One condition of the population, evaluated by `population.py`; unmet, the model abstains with `text`."""
+
+    kind: Literal["age", "alive", "no-condition", "icu-stay", "sex-recorded"]
+    text: str
+    at_least: float | None = None
+    at_most: float | None = None
+    codes: str | None = None  # file in the model folder holding a code list
+
+
+class Population(_Strict):
+    """Whom the model is for, in words and as a predicate."""
+
+    text: str
+    criteria: tuple[Criterion, ...]
+
+
+class AbstainRule(_Strict):
+    """When inputs are too few: the essential ones by name, and how many must be there at least."""
+
+    essential: tuple[str, ...] = ()
+    minimum_present: int = 0
+
+
+class Conformal(_Strict):
+    """Split-conformal set for a yes/no outcome: an outcome stays in the set while its probability is at least its bound."""
+
+    coverage: float
+    event_bound: float
+    no_event_bound: float
+    source: str
+
+
+class Explanation(_Strict):
+    """What the attributions are measured against, in words."""
+
+    baseline: str
+    unit: Literal["probability"] = "probability"
+
+
+class Uncertainty(_Strict):
+    """How the interval on the card comes about, or why there is none."""
+
+    kind: Literal["ensemble-range", "none"]
+    text: str
+    conformal: Conformal | None = None
+
+
+class IntendedUse(_Strict):
+    """Who may use it for what, and what it must not be used for."""
+
+    use: str
+    users: str
+    role: Literal["informs", "augments"]
+    out_of_scope: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+class Source(_Strict):
+    """Where the model's claim comes from; shown as the card's source."""
+
+    label: str
+    url: str
+    topic_system: str
+    topic_code: str
+    topic_display: str
+    citation: str
+
+
+class OverrideReason(_Strict):
+    """A reason a clinician can give for not following the card."""
+
+    code: str
+    display: str
+
+
+class Developer(_Strict):
+    """Who made it and with whose money (HTI-1 source attributes 1 and 2)."""
+
+    name: str
+    contact: str
+    funding: str
+
+
+class TrainingData(_Strict):
+    """What the model was made from."""
+
+    description: str
+    licence: str
+    citation: str
+
+
+class ModelManifest(_Strict):
+    """`manifest.toml`, whole. `digest` is filled by `read_manifest`."""
+
+    schema: Literal["bedside-model/1"]
+    id: str
+    version: str
+    title: str
+    description: str
+    kind: Literal["published-equation", "learned"]
+    hooks: tuple[str, ...]
+    artifact: Artifact
+    outputs: tuple[Output, ...]
+    bands: tuple[Band, ...]
+    population: Population
+    abstain: AbstainRule
+    explanation: Explanation
+    uncertainty: Uncertainty
+    intended_use: IntendedUse
+    source: Source
+    developer: Developer
+    training_data: TrainingData
+    files: dict[str, str] = {}  # further files of the folder that decide the answer, with their SHA-256
+    override_reasons: tuple[OverrideReason, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def explained_index(self) -> int:
+        """Position of the explained output among the outputs."""
+        return [output.name for output in self.outputs].index(self.artifact.explained)
+
+    def band(self, probability: float) -> Band:
+        """The band of `probability` as displayed (a tenth of a percent): the last whose lower bound it reaches."""
+        displayed = round(probability, 3)
+        return [band for band in self.bands if displayed >= band.at_least][-1]
+
+
+def parse_manifest(text: str) -> ModelManifest:
+    """The manifest in `text`.
+
+    Raises:
+        ManifestError: not TOML, unknown or missing members, wrong types, or contradictions.
+    """
+    try:
+        manifest = msgspec.convert(tomllib.loads(text), ModelManifest)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+        raise ManifestError(f"manifest cannot be read: {exc}") from exc
+    _check_consistency(manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> tuple[ModelManifest, Sha256]:
+    """The manifest of a model folder and the SHA-256 of its bytes."""
+    path = folder / "manifest.toml"
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ManifestError(f"manifest {path.name} of {folder.name} cannot be read: {exc.strerror}") from exc
+    return parse_manifest(data.decode()), Sha256(hashlib.sha256(data).hexdigest())
+
+
+def _check_consistency(manifest: ModelManifest) -> None:
+    problems = [text for holds, text in _consistency_rules(manifest) if not holds]
+    if problems:
+        raise ManifestError(f"manifest of {manifest.id}: {'; '.join(problems)}", model_id=manifest.id)
+
+
+def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
+    bounds = [band.at_least for band in manifest.bands]
+    names = [output.name for output in manifest.outputs]
+    return [
+        (manifest.id.isidentifier(), "id must be a Python identifier"),
+        (bool(manifest.hooks), "hooks must name at least one hook"),
+        (bool(names), "outputs must not be empty"),
+        (len(set(names)) == len(names), "output names must differ"),
+        (manifest.artifact.explained in names, f"explained output {manifest.artifact.explained!r} is not an output"),
+        (bool(bounds) and bounds[0] == 0.0, "the first band must begin at 0"),
+        (bounds == sorted(set(bounds)), "bands must ascend"),
+        (all(0 <= bound < 1 for bound in bounds), "band bounds must be probabilities below 1"),
+        (
+            manifest.artifact.opset in OPSETS,
+            f"opset {manifest.artifact.opset} is not in {OPSETS.start}–{OPSETS.stop - 1}",
+        ),
+        (len(manifest.artifact.sha256) == 64, "artifact.sha256 must be 64 hexadecimal digits"),
+    ]

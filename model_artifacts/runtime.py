@@ -1,0 +1,304 @@
+"""Load a released model and assess a patient with it: the only user of onnxruntime.
+
+Loading, in this order, so that no byte of an unknown graph is ever parsed:
+ (1) the manifest is read strictly;
+ (2) its opset is one we run;
+ (3) the SHA-256 of the ONNX file and of every other listed file equals the manifest's;
+ (4) only then the bytes just digested (not the path) are given to onnxruntime;
+ (5) the graph's inputs and outputs are those the manifest declares.
+
+Assessing, in this order:
+ (6) outside the population: abstain;
+ (7) too few inputs: abstain;
+ (8) run the graph; refuse what is not a probability or what the attributions don't add up to;
+ (9) unlike the training data: abstain;
+(10) otherwise predict.
+
+Must not import torch, the service, or the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from fhir_adapters.queries import Query
+from fhir_adapters.record import PatientRecord
+from model_artifacts.assessment import (
+    Abstention,
+    AbstentionReason,
+    Assessment,
+    Finding,
+    ModelIdentity,
+    OutcomeSet,
+    Prediction,
+    Probability,
+)
+from model_artifacts.errors import ArtifactError, GraphOutputError
+from model_artifacts.explanation import attribute, check_completeness
+from model_artifacts.finding import absence_words, interpret_by_bands
+from model_artifacts.inputs import InputSpec, ModelInputs
+from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Sha256, read_manifest
+from model_artifacts.population import unmet_criteria
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Interpreter = Callable[[Assessment, ModelManifest], Finding]
+
+REQUIRED_OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAnswer:
+    """One patient's raw answer of the graph; the arrays have lost their batch axis.
+
+    Attributes:
+        probability: (k,) float32.
+        members: (m, k) float32.
+        attributions: (a,) float32.
+        baseline: float32 scalar array.
+        novelty: float32 scalar array or None.
+    """
+
+    probability: npt.NDArray[np.float32]
+    members: npt.NDArray[np.float32]
+    attributions: npt.NDArray[np.float32]
+    baseline: npt.NDArray[np.float32]
+    novelty: npt.NDArray[np.float32] | None
+
+    def digest(self) -> Sha256:
+        """SHA-256 over every output's bytes: equal digests mean equal answers, bit for bit."""
+        parts = [self.probability, self.members, self.attributions, self.baseline]
+        if self.novelty is not None:
+            parts.append(self.novelty)
+        return Sha256(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """An assessment with what is needed to repeat it: the tensors that went in and the raw answer (None if it never ran)."""
+
+    assessment: Assessment
+    arrays: Arrays
+    answer: GraphAnswer | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedModel:
+    """A model folder, verified and ready. Thread-safe: onnxruntime sessions may run concurrently."""
+
+    manifest: ModelManifest
+    identity: ModelIdentity
+    inputs: InputSpec
+    interpret: Interpreter
+    folder: Path
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(cls, package: str) -> ReleasedModel:
+        """The released model in the import package `package`.
+
+        Raises:
+            ManifestError: the manifest is unreadable or contradicts itself.
+            ArtifactError: a file is missing or altered, or the graph is not what the manifest declares.
+        """
+        folder = Path(str(files(package)))
+        manifest, manifest_sha256 = read_manifest(folder)  # (1) (2)
+        graph = _verified_files(folder, manifest)  # (3)
+        session = _open_session(manifest, graph)  # (4)
+        _check_signature(manifest, session)  # (5)
+        card = folder / "MODEL_CARD.md"
+        identity = ModelIdentity(
+            ModelId(manifest.id),
+            manifest.version,
+            Sha256(manifest.artifact.sha256),
+            manifest_sha256,
+            Sha256(hashlib.sha256(card.read_bytes() if card.exists() else b"").hexdigest()),
+        )
+        inputs = importlib.import_module(f"{package}.inputs").INPUTS
+        return cls(manifest, identity, inputs, _interpreter(package, folder), folder, session)
+
+    def queries(self) -> tuple[Query, ...]:
+        """The FHIR data the model asks for."""
+        return self.inputs.queries()
+
+    def assess(self, record: PatientRecord, as_of: datetime) -> Assessed:
+        """The model's assessment of `record` as known at `as_of` (aware UTC).
+
+        Raises:
+            GraphOutputError: the graph's answer must not be shown.
+        """
+        inputs = self.inputs.extract(record, as_of)
+        unmet = unmet_criteria(self.manifest, self.folder, record, as_of)  # (6)
+        if unmet:
+            return Assessed(self._abstain(unmet, inputs, outside=True), inputs.arrays, None)
+        lacking = _lacking(self.manifest, inputs)  # (7)
+        if lacking:
+            return Assessed(self._abstain(lacking, inputs, outside=False), inputs.arrays, None)
+        answer = self.run(inputs.arrays)  # (8)
+        return Assessed(self.conclude(answer, inputs), inputs.arrays, answer)
+
+    def run(self, arrays: Arrays) -> GraphAnswer:
+        """The graph's raw answer for one patient's tensors; also what replaying a decision calls."""
+        names = [output.name for output in self.session.get_outputs()]
+        raw = dict(zip(names, self.session.run(None, dict(arrays)), strict=True))
+        novelty = raw["novelty"][0] if "novelty" in raw else None
+        return GraphAnswer(
+            raw["probability"][0],
+            raw["members"][0],
+            raw["attributions"][0],
+            raw["baseline_probability"][0],
+            None if novelty is None else np.asarray(novelty),
+        )
+
+    def conclude(self, answer: GraphAnswer, inputs: ModelInputs) -> Assessment:
+        """The assessment that follows from a raw answer: checks (8), novelty (9), prediction (10).
+
+        Raises:
+            GraphOutputError: not a probability, or attributions that don't add up.
+        """
+        manifest = self.manifest
+        outputs = _named_probabilities(manifest, answer.probability)
+        names = [item.name for item in inputs.evidence]
+        attributions = attribute(answer.attributions, names, inputs.slots)
+        baseline = Probability(float(answer.baseline))
+        explained = outputs[manifest.artifact.explained]
+        gap = check_completeness(attributions, explained, baseline, manifest.artifact.completeness_tolerance)
+        novelty = None if answer.novelty is None else float(answer.novelty)
+        limit = manifest.artifact.novelty_threshold
+        if novelty is not None and limit is not None and not novelty <= limit:  # (9)
+            text = "this patient's measurements are unlike those the model was trained on"
+            return self._abstain((AbstentionReason("unlike-training-data", text),), inputs, outside=False)
+        first = outputs[manifest.outputs[0].name]
+        return Prediction(  # (10)
+            self.identity,
+            outputs,
+            _spread(manifest, answer.members),
+            _outcome_set(first, manifest.uncertainty.conformal),
+            baseline,
+            attributions,
+            gap,
+            novelty,
+            inputs.evidence,
+            inputs.set_aside,
+        )
+
+    def _abstain(self, reasons: tuple[AbstentionReason, ...], inputs: ModelInputs, *, outside: bool) -> Abstention:
+        return Abstention(self.identity, reasons, inputs.evidence, inputs.set_aside, outside)
+
+
+def _verified_files(folder: Path, manifest: ModelManifest) -> bytes:
+    """The bytes of the ONNX file, after every listed file's digest was found right."""
+    for name, expected in manifest.files.items():
+        _verified_file(folder, name, expected, manifest.id)
+    return _verified_file(folder, manifest.artifact.file, manifest.artifact.sha256, manifest.id)
+
+
+def _verified_file(folder: Path, name: str, expected: str, model_id: str) -> bytes:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as exc:
+        raise ArtifactError(f"file {name} of model {model_id}: {exc.strerror}", model_id=model_id) from exc
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
+        message = f"file {name} of model {model_id} is altered: expected sha-256 {expected}, got {actual}"
+        raise ArtifactError(message, model_id=model_id)
+    return data
+
+
+def _open_session(manifest: ModelManifest, graph: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # one request, one core: workers scale by process
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes
+        raise ArtifactError(f"graph of model {manifest.id} does not load: {exc}", model_id=manifest.id) from exc
+
+
+def _check_signature(manifest: ModelManifest, session: onnxruntime.InferenceSession) -> None:
+    declared = {item.name: item.shape for item in manifest.artifact.inputs}
+    actual = {item.name: tuple(item.shape[1:]) for item in session.get_inputs()}
+    if declared != actual:
+        message = f"graph inputs of model {manifest.id}: expected {declared}, got {actual}"
+        raise ArtifactError(message, model_id=manifest.id)
+    missing = set(REQUIRED_OUTPUTS) - {item.name for item in session.get_outputs()}
+    if missing:
+        raise ArtifactError(f"graph of model {manifest.id} lacks outputs {sorted(missing)}", model_id=manifest.id)
+
+
+def _interpreter(package: str, folder: Path) -> Interpreter:
+    if (folder / "finding.py").exists():
+        interpret: Interpreter = importlib.import_module(f"{package}.finding").interpret
+        return interpret
+    return interpret_by_bands
+
+
+def _lacking(manifest: ModelManifest, inputs: ModelInputs) -> tuple[AbstentionReason, ...]:
+    by_name = {item.name: item for item in inputs.evidence}
+    reasons = [
+        AbstentionReason(
+            f"input-{item.absence or 'missing'}", f"{item.label}: {absence_words(item.absence)}", item.name
+        )
+        for item in (by_name[name] for name in manifest.abstain.essential)
+        if item.value is None
+    ]
+    present = sum(item.value is not None for item in inputs.evidence)
+    if not reasons and present < manifest.abstain.minimum_present:
+        text = f"only {present} of {len(by_name)} inputs were found; at least {manifest.abstain.minimum_present} are needed"
+        reasons.append(AbstentionReason("too-few-inputs", text))
+    return tuple(reasons)
+
+
+def _named_probabilities(manifest: ModelManifest, values: npt.NDArray[np.float32]) -> dict[str, Probability]:
+    if values.shape != (len(manifest.outputs),):
+        raise GraphOutputError(
+            f"probability of {manifest.id}: expected {len(manifest.outputs)} outputs, got {values.shape}"
+        )
+    named: dict[str, Probability] = {}
+    for output, value in zip(manifest.outputs, values.tolist(), strict=True):
+        if output.optional and np.isnan(value):
+            continue
+        if not 0.0 <= value <= 1.0:
+            raise GraphOutputError(
+                f"output {output.name} of {manifest.id}: expected a probability", model_id=manifest.id
+            )
+        named[output.name] = Probability(value)
+    return named
+
+
+def _spread(manifest: ModelManifest, members: npt.NDArray[np.float32]) -> dict[str, tuple[Probability, Probability]]:
+    if members.shape[0] < 2:
+        return {}
+    low, high = members.min(axis=0).tolist(), members.max(axis=0).tolist()
+    return {
+        output.name: (Probability(low[position]), Probability(high[position]))
+        for position, output in enumerate(manifest.outputs)
+    }
+
+
+def _outcome_set(probability: float, conformal: Conformal | None) -> OutcomeSet | None:
+    if conformal is None:
+        return None
+    event = probability >= conformal.event_bound
+    no_event = 1 - probability >= conformal.no_event_bound
+    match event, no_event:
+        case True, True:
+            return "either"
+        case True, False:
+            return "event"
+        case False, True:
+            return "no event"
+        case _:
+            return "neither"
