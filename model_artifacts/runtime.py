@@ -223,7 +223,7 @@ def _open_session(manifest: ModelManifest, graph: bytes) -> onnxruntime.Inferenc
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # noqa: BLE001 - onnxruntime raises a dozen unrelated classes
+    except Exception as exc:
         raise ArtifactError(f"graph of model {manifest.id} does not load: {exc}", model_id=manifest.id) from exc
 
 
