@@ -102,6 +102,7 @@ def export_explained(
         )
     assert program is not None
     graph = program.model_proto
+    share_initializers(graph)
     strip_provenance(graph)
     onnx.checker.check_model(graph, full_check=True)
     path.write_bytes(graph.SerializeToString(deterministic=True))
@@ -196,6 +197,25 @@ def strip_provenance(graph: onnx.ModelProto) -> None:
             node.doc_string = ""
             del node.metadata_props[:]
     del main.value_info[:]
+
+
+def share_initializers(graph: onnx.ModelProto) -> None:
+    """Keeps one of each set of equal constants: an unrolled recurrence holds its folded weights once per step."""
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    renamed: dict[str, str] = {}
+    kept = []
+    outputs = {output.name for output in graph.graph.output}
+    for tensor in graph.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor)
+        name = first.setdefault((tensor.data_type, tuple(tensor.dims), value.tobytes()), tensor.name)
+        if name == tensor.name or tensor.name in outputs:
+            kept.append(tensor)
+        else:
+            renamed[tensor.name] = name
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+    for node in graph.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 class ParityError(Exception):

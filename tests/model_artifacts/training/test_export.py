@@ -213,3 +213,11 @@ def test_export_graph_runs_without_torch(perceptrons):
         "s.run(None, {'x': numpy.zeros((1, 5), 'float32')}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(perceptrons)], check=True)
+
+
+def test_export_holds_each_constant_once(recurrent):
+    constants = [
+        (value.dtype.str, value.shape, value.tobytes())
+        for value in map(onnx.numpy_helper.to_array, onnx.load(recurrent).graph.initializer)
+    ]
+    assert len(set(constants)) == len(constants)
