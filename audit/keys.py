@@ -1,0 +1,172 @@
+"""Key files of one log: signing key, index key, payload key; each 0600, in a directory only its owner can enter.
+
+    keys/signing.key   PRIVATE+KEY+<origin>+<key id>+b64(01 || seed)   the form Go's note package writes
+    keys/index.key     64 hex digits
+    keys/payload.key   64 hex digits
+    log.vkey           <origin>+<key id>+b64(01 || public key)         public: give it to everyone who verifies
+
+An HSM takes the place of the signing key behind `note.Signer`.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from audit.commitments import INDEX_KEY_BYTES, IndexKey
+from audit.encoding import format_base64, parse_base64
+from audit.errors import FormatError, KeyFileError
+from audit.note import ED25519, Signer, VerifierKey, format_vkey, parse_vkey
+from audit.payloads import PAYLOAD_KEY_BYTES, PayloadKey
+
+KEY_DIRECTORY = "keys"
+VKEY_FILE = "log.vkey"
+_SIGNING, _INDEX, _PAYLOAD = "signing.key", "index.key", "payload.key"
+_SKEY_PREFIX = "PRIVATE+KEY+"
+_SEED_BYTES = 32
+
+
+class Ed25519Signer:
+    """Signs with a seed held in memory."""
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._verifier_key = VerifierKey(name, ED25519, self._key.public_key().public_bytes_raw())
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        return self._verifier_key
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys that a writer of the log holds."""
+
+    signer: Signer
+    index_key: IndexKey
+    payload_key: PayloadKey
+
+    def __repr__(self) -> str:
+        return f"KeyRing({self.signer.verifier_key.name})"
+
+
+def init_keys(directory: Path, origin: str, random_bytes: Callable[[int], bytes]) -> KeyRing:
+    """Makes the key files of a new log under `directory` and returns the keys.
+
+    Raises:
+        KeyFileError: a key file is there already.
+        FormatError: `origin` can't be a key name.
+    """
+    seed, index_key, payload_key = (random_bytes(size) for size in (_SEED_BYTES, INDEX_KEY_BYTES, PAYLOAD_KEY_BYTES))
+    signer = Ed25519Signer(origin, seed)
+    vkey = format_vkey(signer.verifier_key)
+    parse_vkey(vkey)
+    keys = directory / KEY_DIRECTORY
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(keys / _SIGNING, format_skey(origin, seed), 0o600)
+    _write(keys / _INDEX, index_key.hex(), 0o600)
+    _write(keys / _PAYLOAD, payload_key.hex(), 0o600)
+    _write(directory / VKEY_FILE, vkey, 0o644)
+    return KeyRing(signer, IndexKey(index_key), PayloadKey(payload_key))
+
+
+def load_keys(directory: Path) -> KeyRing:
+    """The keys of the log in `directory`.
+
+    Raises:
+        KeyFileError: a file is missing, malformed, or open to group or others.
+    """
+    keys = directory / KEY_DIRECTORY
+    name, seed = parse_skey(_read_private(keys / _SIGNING))
+    return KeyRing(
+        Ed25519Signer(name, seed),
+        IndexKey(_parse_hex(keys / _INDEX, INDEX_KEY_BYTES)),
+        PayloadKey(_parse_hex(keys / _PAYLOAD, PAYLOAD_KEY_BYTES)),
+    )
+
+
+def load_vkeys(path: Path) -> tuple[VerifierKey, ...]:
+    """The verifier keys in a file, one a line; two while a key is being rotated.
+
+    Raises:
+        KeyFileError: unreadable, malformed, or empty.
+    """
+    try:
+        lines = path.read_text("utf-8").split()
+        vkeys = tuple(parse_vkey(line) for line in lines)
+    except (OSError, UnicodeDecodeError, FormatError) as exc:
+        message = f"verifier keys {path.name}: {exc}"
+        raise KeyFileError(message) from exc
+    if not vkeys:
+        message = f"verifier keys {path.name}: empty"
+        raise KeyFileError(message)
+    return vkeys
+
+
+def parse_skey(text: str) -> tuple[str, bytes]:
+    """Name and seed behind `PRIVATE+KEY+name+hex8(key id)+b64(01 || seed)`.
+
+    Raises:
+        KeyFileError: any other form, or a key id that isn't the key's. The message holds nothing of the key.
+    """
+    parts = text.removeprefix(_SKEY_PREFIX).split("+", 2)
+    try:
+        typed = parse_base64(parts[-1], "signing key")
+    except FormatError:
+        raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key") from None
+    if not text.startswith(_SKEY_PREFIX) or len(parts) != 3 or len(typed) != 1 + _SEED_BYTES or typed[0] != ED25519:
+        raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key")
+    name, key_id, seed = parts[0], parts[1], typed[1:]
+    if Ed25519Signer(name, seed).verifier_key.key_id.hex() != key_id:
+        raise KeyFileError("signing key: the key id isn't the key's")
+    return name, seed
+
+
+def format_skey(name: str, seed: bytes) -> str:
+    """`PRIVATE+KEY+name+hex8(key id)+b64(01 || seed)`."""
+    key_id = Ed25519Signer(name, seed).verifier_key.key_id
+    return f"{_SKEY_PREFIX}{name}+{key_id.hex()}+{format_base64(bytes([ED25519]) + seed)}"
+
+
+def _parse_hex(path: Path, size: int) -> bytes:
+    try:
+        value = bytes.fromhex(_read_private(path))
+    except ValueError:
+        value = b""
+    if len(value) != size:
+        message = f"key file {path.name}: expected {2 * size} hex digits"
+        raise KeyFileError(message)
+    return value
+
+
+def _read_private(path: Path) -> str:
+    """The text of a key file; its owner and mode are looked at through the open file, so nothing can be swapped."""
+    try:
+        with path.open(encoding="ascii") as file:
+            status = os.fstat(file.fileno())
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as exc:
+        message = f"key file {path.name}: unreadable"
+        raise KeyFileError(message) from exc
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        message = f"key file {path.name}: expected mode 0600 and our own, got {stat.S_IMODE(status.st_mode):04o}"
+        raise KeyFileError(message)
+    return text.strip()
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError as exc:
+        message = f"key file {path.name}: exists already"
+        raise KeyFileError(message) from exc
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
