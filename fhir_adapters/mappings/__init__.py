@@ -1,0 +1,1 @@
+"""Readers from wire structs to record entries, one module per FHIR resource."""

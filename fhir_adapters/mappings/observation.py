@@ -1,0 +1,200 @@
+"""Reads Observation (https://hl7.org/fhir/R4/observation.html): one `ObservedValue` per value, components included.
+
+What a value is: a number with a unit, a number with a comparator ("<0.02": a bound, not a value), words, or coded answers.
+`valueString` that spells a number ("6.3", "<0.02 ng/mL") is read as one. Status handling: entered-in-error and cancelled never
+come here; preliminary is kept and flagged; registered and unknown have a value or they don't.
+
+When a value was observed: effectiveDateTime, effectiveInstant, or the end of effectivePeriod (a 24-hour mean is known at its
+end); `issued` only if there is none of these, and then `timing` says so. A date without a time counts from its first moment.
+
+To read one more value type: a branch in `_read_value`, its member in `resources.py`, an example in the tests.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from fhir_adapters.codes import UCUM, Code, CodeKey, canonical_system
+from fhir_adapters.instants import Interval
+from fhir_adapters.mappings.elements import first_code, read_codes, read_interval, read_period, read_text
+from fhir_adapters.reasons import Reason, SetAside
+from fhir_adapters.resources import Observation, ObservationComponent, WireQuantity
+from fhir_adapters.units import canonical_unit
+
+PRELIMINARY = frozenset({"preliminary", "registered", "unknown"})
+CORRECTED = frozenset({"amended", "corrected"})
+
+_NUMBER = re.compile(r"\s*(<=|>=|<|>)?\s*([+-]?\d{1,12}(?:\.\d{1,12})?)\s*(\D.{0,30})?")
+
+
+class ObservedValue(msgspec.Struct, frozen=True, gc=False):
+    """One observed value with its unit, its time and the Observation it comes from.
+
+    `value` is None for words, answers, and what was not measured (`absent_reason`). `unit` is the unit as sent, best reading
+    first; `unit_label` is a second spelling sent beside it, to be checked for contradiction.
+    """
+
+    key: CodeKey
+    display: str
+    status: str
+    source: str | None
+    interval: Interval | None
+    observed_at: datetime | None
+    timing: str
+    value: float | None = None
+    comparator: str | None = None
+    unit: str | None = None
+    unit_label: str | None = None
+    text: str = ""
+    answers: tuple[Code, ...] = ()
+    absent_reason: str | None = None
+    issued: str = ""
+
+    @property
+    def preliminary(self) -> bool:
+        return self.status in PRELIMINARY
+
+    @property
+    def rank(self) -> int:
+        """Which of two results for one code and time stands: corrected over final over preliminary."""
+        return 2 if self.status in CORRECTED else 0 if self.status in PRELIMINARY else 1
+
+
+def read_observation(
+    observation: Observation, component: ObservationComponent | None, key: CodeKey, source: str | None
+) -> ObservedValue:
+    """The value of an Observation, or of one of its components, under the code that was asked for."""
+    holder = observation if component is None else component
+    interval, observed_at, timing = _read_time(observation)
+    value, comparator, unit, label, text, answers = _read_value(holder)
+    absent = None
+    if holder.data_absent_reason is not None:
+        absent = first_code(holder.data_absent_reason) or "unknown"
+        value = None
+    return ObservedValue(
+        key,
+        _display(holder, key),
+        observation.status or "unknown",
+        source,
+        interval,
+        observed_at,
+        timing,
+        value,
+        comparator,
+        unit,
+        label,
+        text,
+        answers,
+        absent,
+        observation.issued or "",
+    )
+
+
+_Reading = tuple[float | None, str | None, str | None, str | None, str, tuple[Code, ...]]
+
+
+def _read_value(holder: Observation | ObservationComponent) -> _Reading:
+    quantity = holder.value_quantity
+    if quantity is not None:
+        unit, label = _read_unit(quantity)
+        return quantity.value, quantity.comparator, unit, label, "", ()
+    if holder.value_codeable_concept is not None:
+        concept = holder.value_codeable_concept
+        return None, None, None, None, read_text(concept), read_codes(concept)
+    if holder.value_string is not None:
+        return _read_string(holder.value_string)
+    if holder.value_integer is not None:
+        return float(holder.value_integer), None, "1", None, "", ()
+    if holder.value_boolean is not None:
+        return None, None, None, None, str(holder.value_boolean).lower(), ()
+    return None, None, None, None, "", ()
+
+
+def _read_string(text: str) -> _Reading:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None, None, None, None, text, ()
+    comparator, number, unit = match.groups()
+    if unit is not None and canonical_unit(unit) is None:
+        return None, None, None, None, text, ()  # "2+ protein", "10 days ago": words that start with a digit
+    return float(number), comparator, unit, None, text, ()
+
+
+def _read_unit(quantity: WireQuantity) -> tuple[str | None, str | None]:
+    """The unit and a second spelling. A UCUM code binds; a local one counts only if the table knows it."""
+    code, label = quantity.code, quantity.unit
+    if not code or code == label:
+        return label or None, None
+    ucum = quantity.system is None or canonical_system(quantity.system) == UCUM
+    if not ucum and label and canonical_unit(code) is None:
+        return label, None
+    return code, label
+
+
+def _read_time(observation: Observation) -> tuple[Interval | None, datetime | None, str]:
+    text = observation.effective_date_time or observation.effective_instant
+    interval = read_interval(text)
+    if interval is not None:
+        return interval, interval.start, "effective"
+    if observation.effective_period is not None:
+        interval = read_period(observation.effective_period)
+        if interval is not None:
+            end = read_interval(observation.effective_period.end)
+            return interval, end.start if end is not None else interval.start, "period"
+    # A time that was sent but can't be read is not replaced by another one.
+    if text is None and observation.effective_period is None:
+        interval = read_interval(observation.issued)
+        if interval is not None:
+            return interval, interval.start, "issued"
+    return None, None, "none"
+
+
+def _display(holder: Observation | ObservationComponent, key: CodeKey) -> str:
+    if holder.code is None:
+        return ""
+    for coding in holder.code.coding or ():
+        if coding.code == key[1] and coding.display:
+            return coding.display
+    return holder.code.text or ""
+
+
+def settle(values: Iterable[ObservedValue]) -> tuple[tuple[ObservedValue, ...], tuple[SetAside, ...]]:
+    """The values that stand, oldest first, and the undated, superseded and repeated ones.
+
+    Of results with one code and one time only those of the highest `rank` stand, and equal ones count once. Several
+    different ones of the same rank all stand, the last issued last.
+    """
+    standing: dict[tuple[CodeKey, datetime], list[ObservedValue]] = {}
+    set_aside: list[SetAside] = []
+    for value in values:
+        if value.observed_at is None:
+            set_aside.append(SetAside("Observation", value.source, Reason.NO_TIME))
+        else:
+            standing.setdefault((value.key, value.observed_at), []).append(value)
+    settled: list[ObservedValue] = []
+    for group in standing.values():
+        settled.extend(group if len(group) == 1 else _settle_group(group, set_aside))
+    settled.sort(key=_chronology)
+    return tuple(settled), tuple(set_aside)
+
+
+def _settle_group(group: list[ObservedValue], set_aside: list[SetAside]) -> Iterable[ObservedValue]:
+    highest = max(value.rank for value in group)
+    distinct: dict[object, ObservedValue] = {}
+    for value in group:
+        if value.rank < highest:
+            set_aside.append(SetAside("Observation", value.source, Reason.SUPERSEDED))
+            continue
+        unit = canonical_unit(value.unit or "") or value.unit
+        content = (value.value, value.comparator, unit, value.text, value.answers, value.absent_reason)
+        if content in distinct:
+            set_aside.append(SetAside("Observation", value.source, Reason.DUPLICATE))
+        else:
+            distinct[content] = value
+    return distinct.values()
+
+
+def _chronology(value: ObservedValue) -> tuple[datetime | None, str, str]:
+    return value.observed_at, value.issued, value.source or ""
