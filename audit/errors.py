@@ -38,6 +38,14 @@ class StorageError(AuditError):
     """The store can't be opened, read or written."""
 
 
+class NoSuchEntryError(AuditError):
+    """The log has no entry at an index, or none with a payload."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        super().__init__(f"no entry {index}")
+
+
 class AppendError(AuditError):
     """An entry that was not acknowledged; whoever asked must act as if nothing had been logged."""
 

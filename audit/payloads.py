@@ -34,14 +34,11 @@ MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SealedPayload:
-    """Sealed bytes, and the key they were sealed under."""
+    """Sealed bytes, their SHA-256, and the key they were sealed under."""
 
     sealed: bytes
+    sha256: Digest
     key_id: str
-
-    @property
-    def sha256(self) -> Digest:
-        return digest(self.sealed)
 
     @property
     def reference(self) -> PayloadReference:
@@ -80,19 +77,21 @@ def seal_payload(key: PayloadKey, context: PayloadContext, plaintext: bytes, non
         message = f"payload nonce: expected {NONCE_BYTES} bytes, got {len(nonce)}"
         raise PayloadError(message)
     ciphertext = AESGCM(_entry_key(key, context)).encrypt(nonce, plaintext, context.aad)
-    return SealedPayload(_VERSION + nonce + ciphertext, key_id_of(key))
+    sealed = _VERSION + nonce + ciphertext
+    return SealedPayload(sealed, digest(sealed), key_id_of(key))
 
 
-def open_payload(key: PayloadKey, context: PayloadContext, payload: SealedPayload) -> bytes:
-    """The plaintext of `payload`.
+def open_payload(key: PayloadKey, context: PayloadContext, reference: PayloadReference, sealed: bytes) -> bytes:
+    """The plaintext of `sealed`, the payload that an entry refers to.
 
     Raises:
-        PayloadError: sealed under another key, of another version, for another entry, or altered.
+        PayloadError: not the bytes the entry names, sealed under another key, of another version, or altered.
     """
-    if payload.key_id != key_id_of(key):
-        message = f"payload: expected key {key_id_of(key)}, got {payload.key_id}"
+    if reference.key_id != key_id_of(key):
+        message = f"payload: expected key {key_id_of(key)}, got {reference.key_id}"
         raise PayloadError(message)
-    sealed = payload.sealed
+    if digest(sealed) != reference.sha256:
+        raise PayloadError("payload: not the one the entry names")
     if len(sealed) < len(_VERSION) + NONCE_BYTES + _TAG_BYTES or not sealed.startswith(_VERSION):
         raise PayloadError("payload: unknown version or too short")
     nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]

@@ -1,0 +1,174 @@
+"""Group commit: many threads append, one thread commits, and the deadline holds.
+
+A batch is whatever arrived during the previous commit: no timer, and nothing to tune. The committing thread, and not
+the caller, waits for the log's lock and for the disk, so a caller is released at the deadline even when the disk
+hangs. An entry that still waited then is withdrawn and will never be written; one already being written may yet
+become durable, unacknowledged, and appending it again gives its place.
+
+What was refused is counted, and the next batch that gets through begins with a gap entry that says so.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+
+from audit.committer import Appendable, Committer, Outcome
+from audit.errors import AppendError, AppendTimeoutError, AuditError, LogClosedError, LogOverloadedError
+
+# The bar: fail closed within a quarter of a second.
+DEFAULT_DEADLINE_S = 0.25
+# At 2,000 entries/s this is half a second of arrears, twice the deadline: whoever queued behind it would time out.
+DEFAULT_MAX_WAITING = 1_024
+# Bounds the time one batch holds the lock; 256 entries of 2 KB commit in some 20 ms.
+MAX_BATCH = 256
+_CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long an append may wait, and how many may."""
+
+    deadline_s: float
+    max_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Entries refused since `since`, and why the first of them was."""
+
+    since: datetime
+    reason: str
+    unacknowledged: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    items: tuple[Appendable, ...]
+    future: Future[list[Outcome]]
+
+
+class GroupCommit:
+    """The queue before a committer, and the thread that empties it; belongs to the process that made it."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        gap_entry: Callable[[Gap], Appendable],
+    ) -> None:
+        self._committer = committer
+        self._limits = limits
+        self._clock = clock
+        self._gap_entry = gap_entry
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._state = threading.Lock()  # guards what follows
+        self._gap: Gap | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._pid = os.getpid()
+
+    def submit(self, items: tuple[Appendable, ...]) -> list[Outcome]:
+        """One outcome per item, when the batch they are in is durable.
+
+        Raises:
+            AppendError: none of them was acknowledged.
+        """
+        self._start()
+        try:
+            return self._submit(items)
+        except AppendError as exc:
+            self._note_refusal(exc, len(items))
+            raise
+
+    def close(self) -> None:
+        """Commits what waits and stops; later submissions raise LogClosedError."""
+        with self._state:
+            already, self._closed = self._closed, True
+        if self._thread is not None and not already:
+            self._requests.put(None)
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def _start(self) -> None:
+        """Starts the thread with the first append, not before: a server may fork after opening the log."""
+        with self._state:
+            if self._closed or self._pid != os.getpid():
+                raise LogClosedError("log is closed, or was opened in another process")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="audit-committer", daemon=True)
+                self._thread.start()
+
+    def _submit(self, items: tuple[Appendable, ...]) -> list[Outcome]:
+        if self._requests.qsize() >= self._limits.max_waiting:
+            message = f"{self._limits.max_waiting} appends are waiting already"
+            raise LogOverloadedError(message)
+        future: Future[list[Outcome]] = Future()
+        self._requests.put(_Request(items, future))
+        try:
+            return future.result(self._limits.deadline_s)
+        except TimeoutError as exc:
+            raise AppendTimeoutError(self._limits.deadline_s, withdrawn=future.cancel()) from exc
+
+    def _run(self) -> None:
+        """Commits batch after batch until `close` sends None."""
+        while (first := self._requests.get()) is not None:
+            batch, more = self._gather(first)
+            if batch:
+                self._commit(batch)
+            if not more:
+                return
+
+    def _gather(self, first: _Request) -> tuple[list[_Request], bool]:
+        """All that waits, up to the limit, less what was withdrawn; False when `close` asked to stop."""
+        batch = [first] if first.future.set_running_or_notify_cancel() else []
+        entries = len(first.items)
+        while entries < MAX_BATCH:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                return batch, False
+            if request.future.set_running_or_notify_cancel():
+                batch.append(request)
+                entries += len(request.items)
+        return batch, True
+
+    def _commit(self, batch: Sequence[_Request]) -> None:
+        gap = self._gap
+        items = [item for request in batch for item in request.items]
+        try:
+            gaps = [] if gap is None else [self._gap_entry(gap)]
+            outcomes = self._committer.commit([*gaps, *items])[len(gaps) :]
+        except Exception as exc:  # noqa: BLE001 - border: those who wait must learn of any failure, and the thread live on
+            for request in batch:
+                request.future.set_exception(_as_append_error(exc))
+            return
+        if gap is not None:
+            self._forget(gap)
+        start = 0
+        for request in batch:
+            request.future.set_result(outcomes[start : start + len(request.items)])
+            start += len(request.items)
+
+    def _note_refusal(self, error: AppendError, count: int) -> None:
+        reason = {AppendTimeoutError: "deadline", LogOverloadedError: "overload"}.get(type(error), "storage")
+        with self._state:
+            known = self._gap or Gap(self._clock(), reason, 0)
+            self._gap = Gap(known.since, known.reason, known.unacknowledged + count)
+
+    def _forget(self, written: Gap) -> None:
+        """Takes off what the gap entry told; refusals since then stay for the next."""
+        with self._state:
+            rest = (self._gap.unacknowledged if self._gap else 0) - written.unacknowledged
+            self._gap = Gap(written.since, written.reason, rest) if rest > 0 else None
+
+
+def _as_append_error(exc: Exception) -> AppendError:
+    error = AppendError(f"not acknowledged: {exc}" if isinstance(exc, AuditError) else "not acknowledged")
+    error.__cause__ = exc
+    return error

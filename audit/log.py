@@ -1,0 +1,243 @@
+"""The log: append with a receipt, read, prove. Fails closed.
+
+An append is acknowledged only when the entry is durable, has its index, and is covered by a signed checkpoint. How
+entries become batches is in `group_commit`, what happens to a batch in `committer`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
+from audit.entry import GapEntry, format_entry, format_time, parse_entry, read_header
+from audit.errors import (
+    EntryConflictError,
+    EntryError,
+    KeyFileError,
+    NoSuchEntryError,
+)
+from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, Gap, GroupCommit, Limits
+from audit.head import HEAD_FILE, HeadFile, check_extends
+from audit.keys import KeyRing, load_keys
+from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
+from audit.payloads import NONCE_BYTES, PayloadContext, SealedPayload, open_payload, seal_payload
+from audit.proof import LogProof
+from audit.storage import EntrySummary, Query, Storage, StoredCheckpoint
+from audit.storage.sqlite import SqliteStorage, create_database
+
+ENTRY_ID_BYTES = 16  # 128 random bits
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Where a log lives and in whose name it speaks; `head_path` may lie on another volume."""
+
+    directory: Path
+    origin: str
+    tenant: str
+    deadline_s: float = DEFAULT_DEADLINE_S
+    max_waiting: int = DEFAULT_MAX_WAITING
+    head_path: Path | None = None
+
+    @property
+    def head_file(self) -> Path:
+        return self.head_path or self.directory / HEAD_FILE
+
+
+def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> None:
+    """Makes an empty log: its store, and the head file with the signed checkpoint of the empty tree.
+
+    Raises:
+        StorageError: there is a log already, or the directory can't be written.
+    """
+    note = sign_checkpoint(Checkpoint(config.origin, TreeSize(0), EMPTY_ROOT), [keys.signer])
+    create_database(config.directory, StoredCheckpoint(TreeSize(0), note), page_size=page_size)
+    head = HeadFile(config.head_file, create=True)
+    head.write(note)
+    head.close()
+
+
+class AuditLog:
+    """One log, open for appending and reading; safe in many threads, and beside other processes.
+
+    It must be opened in the process that uses it, after any fork.
+    """
+
+    def __init__(
+        self,
+        config: LogConfig,
+        keys: KeyRing,
+        storage: Storage,
+        clock: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        """Takes over `storage`; `open` is the usual way in.
+
+        Raises:
+            RollbackError, ForkError: the store contradicts the head file; both heads are in the error.
+        """
+        self._config = config
+        self._keys = keys
+        self._storage = storage
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._head_file = HeadFile(config.head_file)
+        self._check_head()
+        committer = Committer(storage, self._head_file, [keys.signer], config.origin)
+        limits = Limits(config.deadline_s, config.max_waiting)
+        self._group = GroupCommit(committer, limits, clock, self._gap_entry)
+
+    @classmethod
+    def open(
+        cls,
+        config: LogConfig,
+        *,
+        clock: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        keys: KeyRing | None = None,
+    ) -> Self:
+        """The log in `config.directory`, with the keys that lie there unless `keys` are given.
+
+        Raises:
+            KeyFileError: the keys can't be read, or belong to another origin.
+            StorageError: the store or the head file can't be opened.
+            RollbackError, ForkError: the store contradicts the head file.
+        """
+        keys = keys or load_keys(config.directory)
+        if keys.signer.verifier_key.name != config.origin:
+            message = f"signing key: expected one of {config.origin}, got {keys.signer.verifier_key.name}"
+            raise KeyFileError(message)
+        return cls(config, keys, SqliteStorage(config.directory), clock, random_bytes)
+
+    @property
+    def keys(self) -> KeyRing:
+        return self._keys
+
+    @property
+    def config(self) -> LogConfig:
+        return self._config
+
+    def new_entry_id(self) -> str:
+        """128 random bits in hex."""
+        return self._random_bytes(ENTRY_ID_BYTES).hex()
+
+    def seal(self, entry_id: str, entry_type: str, plaintext: bytes) -> SealedPayload:
+        """The payload of the entry `entry_id`; its `reference` goes into the entry, then both into `append`."""
+        context = PayloadContext(entry_id, entry_type, self._config.tenant)
+        return seal_payload(self._keys.payload_key, context, plaintext, self._random_bytes(NONCE_BYTES))
+
+    def append(self, entry: bytes, payload: SealedPayload | None = None) -> LogReceipt:
+        """The receipt of `entry`, once it is durable. Appending the same entry again gives its place again.
+
+        Raises:
+            EntryError: the entry may not be logged, or names another payload than the one given.
+            AppendError: no acknowledgement; act as if nothing had been logged.
+        """
+        return self.append_all([(entry, payload)])[0]
+
+    def append_all(self, entries: Sequence[tuple[bytes, SealedPayload | None]]) -> list[LogReceipt]:
+        """The receipts of several entries that go into one commit: all acknowledged, or the call raises.
+
+        Raises:
+            As `append`.
+        """
+        items = tuple(self._admit(entry, payload) for entry, payload in entries)
+        receipts = []
+        for outcome in self._group.submit(items):
+            if isinstance(outcome, EntryConflictError):
+                raise outcome
+            receipts.append(outcome)
+        return receipts
+
+    def checkpoint(self) -> bytes:
+        """The newest signed checkpoint."""
+        return self._storage.newest_checkpoint().note
+
+    def entry(self, index: LeafIndex) -> bytes:
+        """The bytes of entry `index`; raises NoSuchEntryError."""
+        found = self._storage.entry(index)
+        if found is None:
+            raise NoSuchEntryError(index)
+        return found
+
+    def payload(self, index: LeafIndex) -> bytes:
+        """The decrypted payload of entry `index`.
+
+        Raises:
+            NoSuchEntryError: no such entry, or none with a payload.
+            PayloadError: it can't be opened.
+        """
+        header = read_header(self.entry(index))
+        sealed = self._storage.sealed_payload(index)
+        if header.payload is None or sealed is None:
+            raise NoSuchEntryError(index)
+        context = PayloadContext(header.id, header.type, header.tenant)
+        return open_payload(self._keys.payload_key, context, header.payload, sealed)
+
+    def prove(self, index: LeafIndex) -> LogProof:
+        """The proof that entry `index` is in the newest checkpoint; its extra data is the whole entry.
+
+        Raises:
+            NoSuchEntryError: no such entry.
+        """
+        entry = self.entry(index)
+        newest = self._storage.newest_checkpoint()
+        return LogProof(index, prove_inclusion(index, newest.size, self._storage.node), newest.note, extra=entry)
+
+    def index_of(self, entry_id: str) -> LeafIndex | None:
+        """Where the entry with this id stands."""
+        return self._storage.index_of(entry_id)
+
+    def find(self, query: Query) -> list[EntrySummary]:
+        """The newest entries that match, newest first."""
+        return self._storage.find(query)
+
+    def close(self) -> None:
+        """Commits what waits, then closes the store; appends from now on raise LogClosedError."""
+        self._group.close()
+        self._storage.close()
+        self._head_file.close()
+
+    def _check_head(self) -> None:
+        """Compares the store with the head file.
+
+        (1) under the lock, so that no other process moves on between the two reads;
+        (2) the newest checkpoint is signed by us, for our origin, and the stored nodes lead to its root;
+        (3) the head file's checkpoint is signed by us, and the store extends it.
+        """
+        vkeys = [self._keys.signer.verifier_key]
+        with self._storage.exclusive() as transaction:  # (1)
+            newest = transaction.newest_checkpoint()
+            checkpoint = open_checkpoint(newest.note, vkeys, origin=self._config.origin)  # (2)
+            known_note = self._head_file.read()
+            known = open_checkpoint(known_note, vkeys, origin=self._config.origin)  # (3)
+            read_checked_frontier(checkpoint, transaction.node)
+            check_extends(known, known_note, checkpoint.size, newest.note, transaction.node)
+
+    def _admit(self, entry: bytes, payload: SealedPayload | None) -> Appendable:
+        parsed = parse_entry(entry)
+        if parsed.tenant != self._config.tenant:
+            message = f"entry: expected tenant {self._config.tenant}"
+            raise EntryError(message)
+        header = read_header(entry)
+        if header.payload != (None if payload is None else payload.reference):
+            raise EntryError("entry: names another payload than the one given")
+        return Appendable(header, entry, leaf_hash(entry), payload)
+
+    def _gap_entry(self, gap: Gap) -> Appendable:
+        now = format_time(self._clock())
+        entry = GapEntry(
+            id=self.new_entry_id(),
+            time=now,
+            clock="unchecked",
+            tenant=self._config.tenant,
+            since=format_time(gap.since),
+            until=now,
+            reason=gap.reason,
+            unacknowledged=gap.unacknowledged,
+        )
+        return self._admit(format_entry(entry), None)

@@ -1,0 +1,95 @@
+"""The SQLite store read for verification: one read-only snapshot, front to back.
+
+What SQLite itself can see is checked here: that the schema is ours to the letter, and `PRAGMA integrity_check`,
+which walks every page, compares each index with its table and each value with its column's type.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from audit.errors import StorageError, VerificationError
+from audit.merkle import TreeSize
+from audit.storage import EntrySummary, StoredCheckpoint, StoredEntry
+from audit.storage.sqlite import APPLICATION_ID, DATABASE_FILE, SCHEMA, SCHEMA_VERSION, connect
+
+_PART = "store"
+
+
+class SqliteScan:
+    """A snapshot of the store in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens the snapshot.
+
+        Raises:
+            VerificationError: no store there, or none that SQLite can open.
+        """
+        path = directory / DATABASE_FILE
+        if not path.is_file():
+            message = f"expected a file {DATABASE_FILE}"
+            raise VerificationError(_PART, message)
+        try:
+            self._connection = connect(path, apsw.SQLITE_OPEN_READONLY)
+            self._connection.execute("BEGIN")
+        except apsw.Error as exc:
+            raise VerificationError(_PART, _described(exc)) from exc
+
+    def check_form(self) -> None:
+        try:
+            found = tuple(self._connection.pragma(name) for name in ("application_id", "user_version"))
+            schema = self._connection.execute("SELECT sql FROM sqlite_schema ORDER BY rowid").fetchall()
+        except apsw.Error as exc:
+            raise VerificationError(_PART, _described(exc)) from exc
+        if found != (APPLICATION_ID, SCHEMA_VERSION):
+            message = f"expected application id and version {(APPLICATION_ID, SCHEMA_VERSION)}, got {found}"
+            raise VerificationError(_PART, message)
+        if tuple(row[0] for row in schema) != SCHEMA:
+            raise VerificationError(_PART, "the schema isn't ours")
+
+    def check_integrity(self) -> None:
+        try:
+            findings = str(self._connection.pragma("integrity_check(1)"))
+        except apsw.Error as exc:
+            raise VerificationError(_PART, _described(exc)) from exc
+        if findings != "ok":
+            raise VerificationError(_PART, "sqlite integrity check: " + " ".join(findings.split()))
+
+    def entries(self) -> Iterator[StoredEntry]:
+        with _as_storage_error():
+            rows = self._connection.execute(
+                "SELECT idx, entry_id, type, time, service, entry, hashes, sealed FROM entries"
+                " LEFT JOIN nodes USING (idx) LEFT JOIN payloads USING (idx) ORDER BY idx"
+            )
+            for *columns, entry, nodes, sealed in rows:
+                yield StoredEntry(EntrySummary(*columns), entry, nodes or b"", sealed)
+
+    def checkpoints(self) -> Iterator[StoredCheckpoint]:
+        with _as_storage_error():
+            for size, note in self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size"):
+                yield StoredCheckpoint(TreeSize(size), note)
+
+    def stray_index(self, size: TreeSize) -> int | None:
+        with _as_storage_error():
+            for table in ("nodes", "payloads"):
+                statement = f"SELECT idx FROM {table} WHERE idx < 0 OR idx >= ? LIMIT 1"  # noqa: S608 - fixed names
+                for (index,) in self._connection.execute(statement, (size,)):
+                    return int(index)
+        return None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def _as_storage_error() -> Iterator[None]:
+    try:
+        yield
+    except (apsw.Error, UnicodeDecodeError) as exc:
+        raise StorageError(_described(exc)) from exc
+
+
+def _described(exc: Exception) -> str:
+    return f"sqlite: {type(exc).__name__}"
