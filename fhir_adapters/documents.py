@@ -6,7 +6,9 @@ unreadable resource costs itself and not the record. Imports `resources` and `re
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,8 +22,20 @@ from fhir_adapters.resources import (
     document_decoder,
 )
 
-Located = tuple[AnyResource, str | None]
-"""A resource and the fullUrl its Bundle gave it."""
+T = TypeVar("T")
+
+
+class Located:
+    """The resources of some documents by type, in the order sent, each with the fullUrl its Bundle gave it."""
+
+    __slots__ = ("by_type",)
+
+    def __init__(self) -> None:
+        self.by_type: dict[type, list[tuple[Any, str | None]]] = defaultdict(list)
+
+    def of(self, kind: type[T]) -> list[tuple[T, str | None]]:
+        return self.by_type.get(kind, [])
+
 
 # msgspec answers hostile nesting with RecursionError, bad UTF-8 with UnicodeDecodeError; MsgspecError is the rest.
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -32,9 +46,9 @@ _NAME = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 _FAILURES = frozenset({"fatal", "error"})
 
 
-def read_documents(documents: Iterable[bytes | msgspec.Raw]) -> tuple[list[Located], list[SetAside]]:
-    """Every resource of the documents in order, with fullUrl, and what could not be read."""
-    located: list[Located] = []
+def read_documents(documents: Iterable[bytes | msgspec.Raw]) -> tuple[Located, list[SetAside]]:
+    """Every resource of the documents, and what could not be read."""
+    located = Located()
     set_aside: list[SetAside] = []
     for document in documents:
         try:
@@ -48,18 +62,19 @@ def read_documents(documents: Iterable[bytes | msgspec.Raw]) -> tuple[list[Locat
     return located, set_aside
 
 
-def _open(resource: AnyResource, full_url: str | None, located: list[Located], set_aside: list[SetAside]) -> None:
+def _open(resource: AnyResource, full_url: str | None, located: Located, set_aside: list[SetAside]) -> None:
     if type(resource) is Bundle:
+        by_type = located.by_type
         for entry in resource.entry or ():
             inner = entry.resource
             if type(inner) is Bundle or type(inner) is OperationOutcome:
                 _open(inner, entry.full_url, located, set_aside)
             elif inner is not None:
-                located.append((inner, entry.full_url))
+                by_type[type(inner)].append((inner, entry.full_url))
     elif type(resource) is OperationOutcome:
         set_aside.extend(_failures(resource))
     else:
-        located.append((resource, full_url))
+        located.by_type[type(resource)].append((resource, full_url))
 
 
 def _failures(outcome: OperationOutcome) -> Iterator[SetAside]:

@@ -9,29 +9,30 @@
 3. one resource sent twice (same type and id) counts once: the later version wins, and entered-in-error always wins;
 4. of Observations with one code and one time, corrected stands over final and final over preliminary; equal values count once.
 
-Must not import cds_service, model_artifacts or audit. To index one more resource: a reader in `mappings/`, its
-type in `_OWNED` and a line in `build_record`.
+Must not import cds_service, model_artifacts or audit. To index one more resource: a reader in `mappings/`, a
+line in `build_record`.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from fhir_adapters.codes import CodeKey, canonical_system
-from fhir_adapters.documents import Located, read_documents
+from fhir_adapters.codes import SYSTEM_ALIASES, CodeKey
+from fhir_adapters.documents import read_documents
 from fhir_adapters.mappings.condition import ConditionEntry, dropped_condition, read_condition
 from fhir_adapters.mappings.elements import read_interval
-from fhir_adapters.mappings.encounter import EncounterEntry, read_encounter
-from fhir_adapters.mappings.medication import MedicationEntry, read_medication
-from fhir_adapters.mappings.observation import ObservedValue, read_observation, settle
+from fhir_adapters.mappings.encounter import EncounterEntry, names_by_reference, read_encounter
+from fhir_adapters.mappings.medication import MedicationEntry, concepts_by_reference, read_medication
+from fhir_adapters.mappings.observation import ObservedValue, read_observation, settle, status_rank
 from fhir_adapters.mappings.patient import PatientEntry, read_patient
 from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.resources import (
     AnyMedicationUse,
-    CodeableConcept,
     Condition,
     Encounter,
+    KeyConcept,
     Location,
     Medication,
     MedicationAdministration,
@@ -42,20 +43,10 @@ from fhir_adapters.resources import (
     Patient,
     PatientId,
 )
-from fhir_adapters.subjects import Subjects
+from fhir_adapters.subjects import Subjects, own, source_of
 
 _DROPPED = {"entered-in-error": Reason.ENTERED_IN_ERROR, "cancelled": Reason.CANCELLED}
 
-_Owned = Observation | Condition | Encounter | AnyMedicationUse
-_OWNED: dict[type, str] = {
-    Observation: "Observation",
-    Condition: "Condition",
-    Encounter: "Encounter",
-    MedicationRequest: "MedicationRequest",
-    MedicationStatement: "MedicationStatement",
-    MedicationAdministration: "MedicationAdministration",
-}
-_Kept = list[tuple[_Owned, str | None]]
 _Indexed = tuple[int, Observation, ObservationComponent | None, str | None]
 _Index = dict[CodeKey, list[_Indexed]]
 
@@ -92,9 +83,9 @@ class PatientRecord:
         """
         found: dict[int, ObservedValue] = {}
         for key in sorted(codes):
-            for ordinal, observation, component, source in self._index.get(key, ()):
+            for ordinal, observation, component, full_url in self._index.get(key, ()):
                 if ordinal not in found:
-                    found[ordinal] = read_observation(observation, component, key, source)
+                    found[ordinal] = read_observation(observation, component, key, source_of(observation, full_url))
         values, set_aside = settle(found.values())
         return ObservationReading(values, set_aside)
 
@@ -107,124 +98,78 @@ def build_record(
     `base_url` is the FHIR server's, if known: then an absolute subject reference must lie under it.
     """
     located, set_aside = read_documents(documents)
-    patients = [(full_url, item.id) for item, full_url in located if type(item) is Patient]
-    patient = _find_patient(patient_id, located, set_aside)
-    kept = _keep(located, Subjects(patient_id, patients, base_url), set_aside)
-    places = _places(located)
-    drugs = _drugs(located)
-    observations = [(item, source) for item, source in kept if type(item) is Observation]
+    patients = located.of(Patient)
+    subjects = Subjects(patient_id, ((full_url, patient.id) for patient, full_url in patients), base_url)
+    places = names_by_reference(located.of(Location))
+    drugs = concepts_by_reference(located.of(Medication))
+    observations = own(located.of(Observation), subjects, _dropped, _observation_version, set_aside)
+    conditions = own(located.of(Condition), subjects, dropped_condition, _version, set_aside)
+    encounters = own(located.of(Encounter), subjects, _dropped, _version, set_aside)
+    uses: list[tuple[AnyMedicationUse, str | None]] = [
+        *own(located.of(MedicationRequest), subjects, _dropped, _version, set_aside),
+        *own(located.of(MedicationStatement), subjects, _dropped, _version, set_aside),
+        *own(located.of(MedicationAdministration), subjects, _dropped, _version, set_aside),
+    ]
     return PatientRecord(
         patient_id=patient_id,
-        patient=patient,
-        conditions=tuple(read_condition(item, source) for item, source in kept if isinstance(item, Condition)),
-        medications=tuple(
-            read_medication(item, source, drugs) for item, source in kept if isinstance(item, AnyMedicationUse)
-        ),
-        encounters=tuple(read_encounter(item, source, places) for item, source in kept if isinstance(item, Encounter)),
+        patient=_find_patient(patient_id, patients, set_aside),
+        conditions=tuple(read_condition(item, source_of(item, url)) for item, url in conditions),
+        medications=tuple(read_medication(item, source_of(item, url), drugs) for item, url in uses),
+        encounters=tuple(read_encounter(item, source_of(item, url), places) for item, url in encounters),
         set_aside=tuple(set_aside),
         observation_count=len(observations),
         _index=_index(observations),
     )
 
 
-def _find_patient(patient_id: PatientId, located: list[Located], set_aside: list[SetAside]) -> PatientEntry | None:
+def _find_patient(
+    patient_id: PatientId, patients: list[tuple[Patient, str | None]], set_aside: list[SetAside]
+) -> PatientEntry | None:
     found: PatientEntry | None = None
-    for item, _ in located:
-        if type(item) is not Patient:
-            continue
-        if item.id != patient_id:
+    for patient, _ in patients:
+        if patient.id != patient_id:
             set_aside.append(SetAside("Patient", None, Reason.OTHER_PATIENT))
         elif found is None:
-            found = read_patient(item, patient_id)
+            found = read_patient(patient, patient_id)
     return found
 
 
-def _keep(located: list[Located], subjects: Subjects, set_aside: list[SetAside]) -> _Kept:
-    """The patient's own resources, each once, without the erroneous ones (rules 1 to 3)."""
-    kept: dict[str, tuple[_Owned, str | None]] = {}
-    for item, full_url in located:
-        name = _OWNED.get(type(item))
-        if name is None:
-            continue
-        owned: _Owned = item  # type: ignore[assignment]
-        source = f"{name}/{owned.id}" if owned.id else full_url
-        refusal = subjects.refusal(owned.subject)
-        if refusal is not None:
-            # The reference of another patient's resource is that patient's data.
-            set_aside.append(SetAside(name, None, refusal))
-            continue
-        key = source or f"#{len(kept)}"  # (3)
-        if key in kept:
-            set_aside.append(SetAside(name, source, Reason.DUPLICATE))
-            owned = _later(kept[key][0], owned)
-        kept[key] = (owned, source)
-    used: _Kept = []
-    for pair in kept.values():
-        reason = _dropped(pair[0])  # (2)
-        if reason is None:
-            used.append(pair)
-        else:
-            set_aside.append(SetAside(_OWNED[type(pair[0])], pair[1], reason))
-    return used
+def _dropped(item: Observation | Encounter | AnyMedicationUse) -> Reason | None:
+    return _DROPPED.get(item.status or "")
 
 
-def _dropped(item: _Owned) -> Reason | None:
-    if type(item) is Condition:
-        return dropped_condition(item)
-    return _DROPPED.get(item.status or "")  # type: ignore[union-attr]
+def _version(item: Condition | Encounter | AnyMedicationUse) -> tuple[int, str]:
+    updated = read_interval(item.meta.last_updated) if item.meta else None
+    return 0, updated.start.isoformat() if updated else ""
 
 
-def _later(first: _Owned, second: _Owned) -> _Owned:
-    """Which of two versions of one resource stands: an erroneous one, else the one updated later, else the first."""
-    for version in (first, second):
-        if _dropped(version) is Reason.ENTERED_IN_ERROR:
-            return version
-    first_time = read_interval(first.meta.last_updated) if first.meta else None
-    second_time = read_interval(second.meta.last_updated) if second.meta else None
-    if first_time is not None and second_time is not None and second_time > first_time:
-        return second
-    return first
+def _observation_version(observation: Observation) -> tuple[int, str]:
+    """By status and report time: meta of every Observation would cost more to read than it tells."""
+    issued = read_interval(observation.issued)
+    return status_rank(observation.status or ""), issued.start.isoformat() if issued else ""
 
 
 def _index(observations: list[tuple[Observation, str | None]]) -> _Index:
     """Observations and their components by (system, code); the ordinal tells values apart and keeps their order."""
-    index: _Index = {}
+    index: _Index = defaultdict(list)
     ordinal = 0
-    for observation, source in observations:
+    for observation, full_url in observations:
         ordinal += 1
-        _enter(index, observation.code, (ordinal, observation, None, source))
+        item: _Indexed = (ordinal, observation, None, full_url)
+        for key in _code_keys(observation.code):
+            index[key].append(item)
         for component in observation.component or ():
             ordinal += 1
-            _enter(index, component.code, (ordinal, observation, component, source))
-    return index
+            for key in _code_keys(component.code):
+                index[key].append((ordinal, observation, component, full_url))
+    return dict(index)
 
 
-def _enter(index: _Index, concept: CodeableConcept | None, item: _Indexed) -> None:
+def _code_keys(concept: KeyConcept | None) -> list[CodeKey]:
     if concept is None or concept.coding is None:
-        return
-    for coding in concept.coding:
-        system, code = coding.system, coding.code
-        if system is not None and code is not None:
-            index.setdefault((canonical_system(system), code), []).append(item)
-
-
-def _places(located: list[Located]) -> dict[str, str]:
-    """The names of Location resources under every reference that may mean them."""
-    return {
-        reference: item.name
-        for item, full_url in located
-        if type(item) is Location and item.name
-        for reference in (full_url, f"Location/{item.id}")
-        if reference
-    }
-
-
-def _drugs(located: list[Located]) -> dict[str, CodeableConcept]:
-    """The concepts of Medication resources under every reference that may mean them."""
-    return {
-        reference: item.code
-        for item, full_url in located
-        if type(item) is Medication and item.code is not None
-        for reference in (full_url, f"Medication/{item.id}")
-        if reference
-    }
+        return []
+    return [
+        (SYSTEM_ALIASES.get(coding.system, coding.system), coding.code)
+        for coding in concept.coding
+        if coding.system is not None and coding.code is not None
+    ]

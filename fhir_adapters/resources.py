@@ -30,6 +30,19 @@ class Coding(_Element, frozen=True):
     display: str | None = None
 
 
+class CodedKey(_Element, frozen=True):
+    """A Coding without its display: what indexing needs, at half the price."""
+
+    system: str | None = None
+    code: str | None = None
+
+
+class KeyConcept(_Element, frozen=True):
+    """The codes of Observation.code; its words are the asking spec's business."""
+
+    coding: tuple[CodedKey, ...] | None = None
+
+
 class CodeableConcept(_Element, frozen=True):
     """A concept in one or more codes, and in words."""
 
@@ -80,7 +93,7 @@ class Patient(_Resource, tag="Patient", frozen=True):
 class ObservationComponent(_Element, frozen=True):
     """Observation.component."""
 
-    code: CodeableConcept | None = None
+    code: KeyConcept | None = None
     value_quantity: WireQuantity | None = None
     value_codeable_concept: CodeableConcept | None = None
     value_string: str | None = None
@@ -93,11 +106,9 @@ class Observation(_Resource, tag="Observation", frozen=True):
     """As in https://hl7.org/fhir/R4/observation.html, abridged."""
 
     id: str | None = None
-    meta: Meta | None = None
     status: str | None = None
-    code: CodeableConcept | None = None
+    code: KeyConcept | None = None
     subject: Reference | None = None
-    encounter: Reference | None = None
     effective_date_time: str | None = None
     effective_period: Period | None = None
     effective_instant: str | None = None

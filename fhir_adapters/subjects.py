@@ -3,12 +3,15 @@
 A reference is relative (`Patient/1`), absolute (`https://ehr/fhir/Patient/1`), versioned (`Patient/1/_history/2`), or the
 fullUrl of a Patient in the same documents (`urn:uuid:…`, https://hl7.org/fhir/R4/bundle.html#references). Only a reference
 shown to mean this patient is accepted; a resource that names no subject is not: a search by patient can't have found it.
+
+`own` also sees to it that a resource sent twice counts once and that an erroneous one counts not at all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from fhir_adapters.reasons import Reason
+from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.resources import PatientId, Reference
 
 
@@ -53,3 +56,60 @@ def _is_http(reference: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.netloc) and not parts.query and not parts.fragment
+
+
+class _Owned(Protocol):
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def subject(self) -> Reference | None: ...
+
+
+OwnedT = TypeVar("OwnedT", bound=_Owned)
+
+
+def source_of(item: _Owned, full_url: str | None) -> str | None:
+    """How a card and the audit entry name the resource: `Observation/1`, or its fullUrl where it has no id."""
+    return f"{type(item).__name__}/{item.id}" if item.id else full_url
+
+
+def own(
+    items: Iterable[tuple[OwnedT, str | None]],
+    subjects: Subjects,
+    dropped: Callable[[OwnedT], Reason | None],
+    version: Callable[[OwnedT], tuple[int, str]],
+    set_aside: list[SetAside],
+) -> list[tuple[OwnedT, str | None]]:
+    """The patient's own resources of one type, each once in its latest version, without the dropped ones.
+
+    Of two versions an erroneous one stands, whatever its age; else the greater `version`; else the one sent first.
+    """
+    kept: dict[str, tuple[OwnedT, str | None]] = {}
+    for pair in items:
+        item, full_url = pair
+        refusal = subjects.refusal(item.subject)
+        if refusal is not None:
+            # The reference of another patient's resource is that patient's data, so it isn't kept.
+            set_aside.append(SetAside(type(item).__name__, None, refusal))
+            continue
+        key = item.id or full_url or f"#{len(kept)}"
+        if key not in kept:
+            kept[key] = pair
+            continue
+        set_aside.append(SetAside(type(item).__name__, source_of(item, full_url), Reason.DUPLICATE))
+        if _order(item, dropped, version) > _order(kept[key][0], dropped, version):
+            kept[key] = pair
+    used = []
+    for pair in kept.values():
+        reason = dropped(pair[0])
+        if reason is None:
+            used.append(pair)
+        else:
+            set_aside.append(SetAside(type(pair[0]).__name__, source_of(*pair), reason))
+    return used
+
+
+def _order(
+    item: OwnedT, dropped: Callable[[OwnedT], Reason | None], version: Callable[[OwnedT], tuple[int, str]]
+) -> tuple[bool, tuple[int, str]]:
+    return dropped(item) is Reason.ENTERED_IN_ERROR, version(item)

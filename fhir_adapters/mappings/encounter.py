@@ -4,14 +4,14 @@ What tells an ICU stay apart differs by site (class, type, serviceType, location
 model's population decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from fhir_adapters.codes import ACT_CODE, Code
 from fhir_adapters.instants import Interval
 from fhir_adapters.mappings.elements import read_codes, read_coding, read_interval, read_period, read_text
-from fhir_adapters.resources import CodeableConcept, Coding, Encounter, EncounterLocation
+from fhir_adapters.resources import CodeableConcept, Coding, Encounter, EncounterLocation, Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +93,14 @@ def _read_stay(stay: EncounterLocation, places: Mapping[str, str]) -> LocationSt
     reference = place.reference if place else None
     name = (place.display if place else None) or places.get(reference or "", "")
     return LocationStay(name=name, reference=reference, period=read_period(stay.period))
+
+
+def names_by_reference(locations: Iterable[tuple[Location, str | None]]) -> dict[str, str]:
+    """The names of Location resources under every reference that may mean them."""
+    return {
+        reference: location.name
+        for location, full_url in locations
+        if location.name
+        for reference in (full_url, f"Location/{location.id}")
+        if reference
+    }

@@ -4,7 +4,7 @@ The drug is a concept, or a reference to a Medication in the same Bundle or cont
 that leads nowhere leaves the entry without codes, with the reference's display as its words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -108,3 +108,14 @@ def _read_contained(raw: msgspec.Raw) -> Medication | None:
         return _medication.decode(raw)
     except DECODE_ERRORS:
         return None
+
+
+def concepts_by_reference(medications: Iterable[tuple[Medication, str | None]]) -> dict[str, CodeableConcept]:
+    """The concepts of Medication resources under every reference that may mean them."""
+    return {
+        reference: medication.code
+        for medication, full_url in medications
+        if medication.code is not None
+        for reference in (full_url, f"Medication/{medication.id}")
+        if reference
+    }

@@ -13,6 +13,7 @@ To read one more value type: a branch in `_read_value`, its member in `resources
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from operator import itemgetter
 
 import msgspec
 
@@ -37,7 +38,6 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
     """
 
     key: CodeKey
-    display: str
     status: str
     source: str | None
     interval: Interval | None
@@ -59,7 +59,12 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
     @property
     def rank(self) -> int:
         """Which of two results for one code and time stands: corrected over final over preliminary."""
-        return 2 if self.status in CORRECTED else 0 if self.status in PRELIMINARY else 1
+        return status_rank(self.status)
+
+
+def status_rank(status: str) -> int:
+    """2 for corrected results, 1 for final ones, 0 for what may still change."""
+    return 2 if status in CORRECTED else 0 if status in PRELIMINARY else 1
 
 
 def read_observation(
@@ -75,7 +80,6 @@ def read_observation(
         value = None
     return ObservedValue(
         key,
-        _display(holder, key),
         observation.status or "unknown",
         source,
         interval,
@@ -151,50 +155,50 @@ def _read_time(observation: Observation) -> tuple[Interval | None, datetime | No
     return None, None, "none"
 
 
-def _display(holder: Observation | ObservationComponent, key: CodeKey) -> str:
-    if holder.code is None:
-        return ""
-    for coding in holder.code.coding or ():
-        if coding.code == key[1] and coding.display:
-            return coding.display
-    return holder.code.text or ""
-
-
 def settle(values: Iterable[ObservedValue]) -> tuple[tuple[ObservedValue, ...], tuple[SetAside, ...]]:
     """The values that stand, oldest first, and the undated, superseded and repeated ones.
 
     Of results with one code and one time only those of the highest `rank` stand, and equal ones count once. Several
     different ones of the same rank all stand, the last issued last.
     """
-    standing: dict[tuple[CodeKey, datetime], list[ObservedValue]] = {}
     set_aside: list[SetAside] = []
+    dated: list[tuple[datetime, ObservedValue]] = []
     for value in values:
         if value.observed_at is None:
             set_aside.append(SetAside("Observation", value.source, Reason.NO_TIME))
         else:
-            standing.setdefault((value.key, value.observed_at), []).append(value)
+            dated.append((value.observed_at, value))
+    dated.sort(key=_moment)
     settled: list[ObservedValue] = []
-    for group in standing.values():
-        settled.extend(group if len(group) == 1 else _settle_group(group, set_aside))
-    settled.sort(key=_chronology)
+    first = 0
+    for last, (moment, value) in enumerate(dated, 1):
+        if last < len(dated) and dated[last][0] == moment:
+            continue
+        if last - first == 1:
+            settled.append(value)
+        else:
+            settled.extend(_settle_moment([pair[1] for pair in dated[first:last]], set_aside))
+        first = last
     return tuple(settled), tuple(set_aside)
 
 
-def _settle_group(group: list[ObservedValue], set_aside: list[SetAside]) -> Iterable[ObservedValue]:
-    highest = max(value.rank for value in group)
-    distinct: dict[object, ObservedValue] = {}
+_moment = itemgetter(0)
+
+
+def _settle_moment(group: list[ObservedValue], set_aside: list[SetAside]) -> list[ObservedValue]:
+    """What stands of the values observed at one moment; values of different codes don't touch each other."""
+    highest: dict[CodeKey, int] = {}
     for value in group:
-        if value.rank < highest:
+        highest[value.key] = max(value.rank, highest.get(value.key, 0))
+    distinct: dict[object, ObservedValue] = {}
+    for value in sorted(group, key=lambda value: (value.issued, value.source or "")):
+        if value.rank < highest[value.key]:
             set_aside.append(SetAside("Observation", value.source, Reason.SUPERSEDED))
             continue
         unit = canonical_unit(value.unit or "") or value.unit
-        content = (value.value, value.comparator, unit, value.text, value.answers, value.absent_reason)
+        content = (value.key, value.value, value.comparator, unit, value.text, value.answers, value.absent_reason)
         if content in distinct:
             set_aside.append(SetAside("Observation", value.source, Reason.DUPLICATE))
         else:
             distinct[content] = value
-    return distinct.values()
-
-
-def _chronology(value: ObservedValue) -> tuple[datetime | None, str, str]:
-    return value.observed_at, value.issued, value.source or ""
+    return list(distinct.values())
