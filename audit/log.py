@@ -26,7 +26,7 @@ from audit.keys import KeyRing, load_keys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
 from audit.payloads import NONCE_BYTES, PayloadContext, SealedPayload, open_payload, seal_payload
 from audit.proof import LogProof
-from audit.storage import EntrySummary, Query, Storage, StoredCheckpoint
+from audit.storage import EntrySummary, Query, Reader, Storage, StoredCheckpoint
 from audit.storage.sqlite import SqliteStorage, create_database
 
 ENTRY_ID_BYTES = 16  # 128 random bits
@@ -59,6 +59,25 @@ def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> No
     head = HeadFile(config.head_file, create=True)
     head.write(note)
     head.close()
+
+
+def read_entry(store: Reader, index: LeafIndex) -> bytes:
+    """The bytes of entry `index`; raises NoSuchEntryError."""
+    found = store.entry(index)
+    if found is None:
+        raise NoSuchEntryError(index)
+    return found
+
+
+def prove_entry(store: Reader, index: LeafIndex) -> LogProof:
+    """The proof that entry `index` is in the newest checkpoint; its extra data is the whole entry.
+
+    Raises:
+        NoSuchEntryError: no such entry.
+    """
+    entry = read_entry(store, index)
+    newest = store.newest_checkpoint()
+    return LogProof(index, prove_inclusion(index, newest.size, store.node), newest.note, extra=entry)
 
 
 class AuditLog:
@@ -159,10 +178,7 @@ class AuditLog:
 
     def entry(self, index: LeafIndex) -> bytes:
         """The bytes of entry `index`; raises NoSuchEntryError."""
-        found = self._storage.entry(index)
-        if found is None:
-            raise NoSuchEntryError(index)
-        return found
+        return read_entry(self._storage, index)
 
     def payload(self, index: LeafIndex) -> bytes:
         """The decrypted payload of entry `index`.
@@ -179,14 +195,8 @@ class AuditLog:
         return open_payload(self._keys.payload_key, context, header.payload, sealed)
 
     def prove(self, index: LeafIndex) -> LogProof:
-        """The proof that entry `index` is in the newest checkpoint; its extra data is the whole entry.
-
-        Raises:
-            NoSuchEntryError: no such entry.
-        """
-        entry = self.entry(index)
-        newest = self._storage.newest_checkpoint()
-        return LogProof(index, prove_inclusion(index, newest.size, self._storage.node), newest.note, extra=entry)
+        """As `prove_entry`."""
+        return prove_entry(self._storage, index)
 
     def index_of(self, entry_id: str) -> LeafIndex | None:
         """Where the entry with this id stands."""

@@ -242,5 +242,5 @@ def _format_signature(signature: Signature) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not name or "+" in name or any(character.isspace() for character in name):
+    if "+" in name or name.split() != [name]:
         raise FormatError("key name: expected no space, no plus, and at least one character")

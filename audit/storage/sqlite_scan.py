@@ -51,7 +51,7 @@ class SqliteScan:
 
     def check_integrity(self) -> None:
         try:
-            findings = str(self._connection.pragma("integrity_check(1)"))
+            findings = str(self._connection.execute("PRAGMA integrity_check(1)").get)
         except apsw.Error as exc:
             raise VerificationError(_PART, _described(exc)) from exc
         if findings != "ok":
@@ -64,11 +64,15 @@ class SqliteScan:
                 " LEFT JOIN nodes USING (idx) LEFT JOIN payloads USING (idx) ORDER BY idx"
             )
             for *columns, entry, nodes, sealed in rows:
+                if not isinstance(entry, bytes) or not isinstance(sealed, bytes | None):
+                    raise StorageError("a column holds another type than its own")
                 yield StoredEntry(EntrySummary(*columns), entry, nodes or b"", sealed)
 
     def checkpoints(self) -> Iterator[StoredCheckpoint]:
         with _as_storage_error():
             for size, note in self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size"):
+                if not isinstance(note, bytes):
+                    raise StorageError("a column holds another type than its own")
                 yield StoredCheckpoint(TreeSize(size), note)
 
     def stray_index(self, size: TreeSize) -> int | None:

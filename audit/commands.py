@@ -1,0 +1,206 @@
+"""The verbs of `bedside audit` that need a log and nothing else: init, show, prove, verify.
+
+Each verb is a function from parsed arguments to an exit status, set as `run` in the parsed arguments:
+0 done or valid, 1 invalid, 2 usage, 3 rollback or fork. A new verb is one function and one `_add_` below.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audit.encoding import format_base64
+from audit.entry import read_header
+from audit.errors import (
+    AuditError,
+    ForkError,
+    FormatError,
+    KeyFileError,
+    NoSuchEntryError,
+    ProofError,
+    RollbackError,
+    SignatureError,
+    StorageError,
+    VerificationError,
+)
+from audit.head import HEAD_FILE
+from audit.keys import VKEY_FILE, init_keys, load_vkeys
+from audit.log import LogConfig, create_log, prove_entry, read_entry
+from audit.merkle import LeafIndex, leaf_hash
+from audit.note import VerifierKey, format_vkey, parse_vkey
+from audit.proof import format_proof
+from audit.storage import Query
+from audit.storage.sqlite import SqliteStorage
+from audit.storage.sqlite_scan import SqliteScan
+from audit.verify import Trust, verify_log, verify_receipt
+
+VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
+
+Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
+
+
+def add_commands(subparsers: Subparsers, default_log: Path | None = None) -> None:
+    """Adds the verbs to the subparsers of `bedside audit`; `default_log` is the configured log directory."""
+    _add_init(subparsers, default_log)
+    _add_show(subparsers, default_log)
+    _add_prove(subparsers, default_log)
+    _add_verify(subparsers, default_log)
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Makes the keys and the empty log, and prints the key that verifiers need."""
+    directory: Path = arguments.log
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = init_keys(directory, arguments.origin, os.urandom)
+    create_log(LogConfig(directory, arguments.origin, tenant=""), keys)
+    print(format_vkey(keys.signer.verifier_key))
+    return VALID
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Prints one entry, or a line for each of the last ones."""
+    storage = SqliteStorage(arguments.log)
+    try:
+        if arguments.index is None:
+            query = Query(type=arguments.type, limit=arguments.last)
+            for found in reversed(storage.find(query)):
+                print(f"{found.index:>8}  {found.time}  {found.type:<14} {found.service or '-':<24} {found.entry_id}")
+        else:
+            entry = read_entry(storage, LeafIndex(arguments.index))
+            print(f"index {arguments.index}\nleaf {format_base64(leaf_hash(entry))}")
+            print(json.dumps(json.loads(entry), indent=2, ensure_ascii=False))
+    finally:
+        storage.close()
+    return VALID
+
+
+def prove(arguments: argparse.Namespace) -> int:
+    """Writes a .tlog-proof that carries the whole entry."""
+    storage = SqliteStorage(arguments.log)
+    try:
+        data = format_proof(prove_entry(storage, LeafIndex(arguments.index)))
+    finally:
+        storage.close()
+    if arguments.output is None:
+        sys.stdout.write(data.decode())
+    else:
+        arguments.output.write_bytes(data)
+    return VALID
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Verifies a log directory or a receipt, and prints what holds or the first thing that doesn't."""
+    path: Path | None = arguments.path or arguments.log
+    if path is None:
+        print("verify: expected a log directory or a receipt", file=sys.stderr)
+        return USAGE
+    heads = tuple(head.read_bytes() for head in arguments.head)
+    if path.is_dir():
+        return _verify_directory(path, _keys(arguments.key, path / VKEY_FILE), heads)
+    beside = (arguments.log or path.parent) / VKEY_FILE
+    return _verify_receipt(path, _keys(arguments.key, beside), arguments.entry)
+
+
+def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tuple[bytes, ...]) -> int:
+    # The head before the snapshot: a log in use may grow in between, and must not look rolled back.
+    head_file = directory / HEAD_FILE
+    if not head_file.is_file():
+        raise VerificationError("head", f"expected a file {HEAD_FILE}: without it a rollback can't be told")
+    own_head = head_file.read_bytes()
+    scan = SqliteScan(directory)
+    try:
+        report = verify_log(scan, Trust(keys, keys[0].name, (own_head, *heads)))
+    finally:
+        scan.close()
+    newest = report.checkpoint
+    print(f"valid: {report.entries} entries, {report.checkpoints} checkpoints, {report.payloads} payloads")
+    print(f"origin {newest.origin}\nsize {newest.size}\nroot {format_base64(newest.root)}")
+    return VALID
+
+
+def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | None) -> int:
+    report = verify_receipt(path.read_bytes(), Trust(keys), None if entry is None else entry.read_bytes())
+    print(f"valid: index {report.index} of {report.checkpoint.size} in {report.checkpoint.origin}")
+    print(f"leaf {format_base64(report.leaf_hash)}\nroot {format_base64(report.checkpoint.root)}")
+    if report.entry is not None:
+        header = read_header(report.entry)
+        print(f"entry {header.id}, {header.type}, {header.time}")
+    return VALID
+
+
+def _keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
+    """The keys to trust: given as a vkey or a file of them, else those that lie beside what is verified."""
+    if given is None:
+        return load_vkeys(beside)
+    return load_vkeys(Path(given)) if Path(given).is_file() else (parse_vkey(given),)
+
+
+def _guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The verb with its errors as exit statuses and one message on standard error."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return verb(arguments)
+        except (RollbackError, ForkError) as exc:
+            status, message = ROLLBACK_OR_FORK, str(exc)
+        except (VerificationError, ProofError, SignatureError, FormatError) as exc:
+            status, message = INVALID, f"invalid: {exc}"
+        except (KeyFileError, NoSuchEntryError, StorageError, AuditError) as exc:
+            status, message = USAGE, str(exc)
+        except OSError as exc:
+            status, message = USAGE, f"{exc.filename}: {exc.strerror}"
+        print(message, file=sys.stderr)
+        return status
+
+    return run
+
+
+def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
+    parser = subparsers.add_parser("init", help="make the keys and the empty log")
+    _add_log(parser, default_log)
+    parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
+    parser.set_defaults(run=_guarded(init))
+
+
+def _add_show(subparsers: Subparsers, default_log: Path | None) -> None:
+    parser = subparsers.add_parser("show", help="print entries")
+    _add_log(parser, default_log)
+    parser.add_argument("index", nargs="?", type=_index, help="print this entry whole")
+    parser.add_argument("--last", type=_index, default=10, metavar="N", help="list the last N entries (default 10)")
+    parser.add_argument("--type", help="list only entries of this type, e.g. decision/v1")
+    parser.set_defaults(run=_guarded(show))
+
+
+def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
+    parser = subparsers.add_parser("prove", help="write the proof of one entry")
+    _add_log(parser, default_log)
+    parser.add_argument("index", type=_index)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a .tlog-proof file (default: print)")
+    parser.set_defaults(run=_guarded(prove))
+
+
+def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
+    parser = subparsers.add_parser("verify", help="verify a log directory or a receipt, offline")
+    parser.add_argument("path", nargs="?", type=Path, help="log directory or .tlog-proof file (default: the log)")
+    parser.add_argument("--log", type=Path, default=default_log, metavar="DIR", help="log directory")
+    parser.add_argument("--key", help="the log's verifier key, or a file of them (default: log.vkey beside)")
+    parser.add_argument("--head", type=Path, action="append", default=[], help="a checkpoint kept elsewhere")
+    parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
+    parser.set_defaults(run=_guarded(verify))
+
+
+def _add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
+    parser.add_argument(
+        "--log", type=Path, default=default_log, required=default_log is None, metavar="DIR", help="log directory"
+    )
+
+
+def _index(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        message = "expected a number from 0"
+        raise argparse.ArgumentTypeError(message)
+    return value
