@@ -41,7 +41,8 @@ def searchset(count: int) -> bytes:
         }
         for i in range(count)
     ]
-    return json.dumps({"resourceType": "Bundle", "type": "searchset", "total": count, "entry": entries}).encode()
+    bundle = {"resourceType": "Bundle", "type": "searchset", "total": count, "entry": entries}
+    return json.dumps(bundle, separators=(",", ":")).encode()
 
 
 def _observation(i: int) -> dict[str, object]:

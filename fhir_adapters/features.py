@@ -19,6 +19,7 @@ Must not import cds_service or model_artifacts. To add a statistic: a member of 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from statistics import fmean
 from typing import Literal
 
@@ -142,13 +143,13 @@ def read_number(observed: ObservedValue, spec: FeatureSpec | EventSpec) -> _Read
 
 
 def _in_unit(value: float, observed: ObservedValue, spec: FeatureSpec | EventSpec) -> float:
-    linear = conversion(observed.unit or "", spec.unit, spec.analyte)
+    scale, offset = conversion(observed.unit or "", spec.unit, spec.analyte)
     label = observed.unit_label
     if label is not None and canonical_unit(label) is not None:
         other = conversion(label, spec.unit, spec.analyte)
-        if abs(other.scale / linear.scale - 1.0) > _CONTRADICTION:
+        if abs(other.scale / scale - 1.0) > _CONTRADICTION:
             raise UnitError("contradictory", canonical_unit(spec.unit) or "", canonical_unit(label))
-    return linear(value)
+    return scale * value + offset
 
 
 def extract(record: PatientRecord, specs: Iterable[FeatureSpec], as_of: datetime) -> FeatureVector:
@@ -265,7 +266,7 @@ def extract_events(record: PatientRecord, specs: Sequence[EventSpec], start: dat
             elif reason is not None:
                 detail = f"{spec.variable}: {words}" if words else spec.variable
                 set_aside.append(SetAside("Observation", observed.source, reason, detail))
-    rows.sort(key=lambda row: row[:2])
+    rows.sort(key=itemgetter(0))  # stable, so one moment keeps the order of the specs
     return EventSequence(
         times_h=np.array([(row[0] - start) / _HOUR for row in rows], np.float64),
         variable=np.array([row[1] for row in rows], np.int32),

@@ -12,6 +12,7 @@ import msgspec
 from fhir_adapters.errors import InstantError
 
 _TICK = timedelta(microseconds=1)
+_UNREADABLE = "date unreadable: expected a fhir date or datetime, got another shape"
 
 
 class Interval(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -26,28 +27,32 @@ def parse_interval(text: str) -> Interval:
 
     Raises: InstantError for anything else, and for a time without an offset.
     """
+    if len(text) > 10:
+        instant = parse_instant(text)
+        return Interval(instant, instant)
     try:
-        if len(text) > 10:
-            instant = _parse_instant(text)
-            return Interval(instant, instant)
         first, after = _calendar_bounds(text)
         return Interval(_midnight(first), _midnight(after) - _TICK)
     except (ValueError, OverflowError):
-        raise InstantError(f"date unreadable: expected a fhir dateTime, got {len(text)} characters") from None
+        raise InstantError(_UNREADABLE) from None
 
 
-def _parse_instant(text: str) -> datetime:
-    # fromisoformat also reads ISO week dates and basic format, which FHIR does not have.
-    if text[4] != "-" or text[7] != "-" or text[10] != "T" or text[13] != ":":
-        raise InstantError("date unreadable: expected yyyy-mm-ddThh:mm, got another shape")
-    if text[16:19] == ":60":  # FHIR allows the leap second, datetime does not
-        text = text[:16] + ":59" + text[19:]
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is UTC:
-        return moment
-    if moment.tzinfo is None:
-        raise InstantError("date unreadable: expected an offset from utc, got none")
-    return moment.astimezone(UTC)
+def parse_instant(text: str) -> datetime:
+    """The moment a dateTime with a time of day denotes. Raises: InstantError, also for a time without an offset."""
+    try:
+        # fromisoformat also reads ISO week dates and the basic format, which FHIR does not have.
+        if text[4] != "-" or text[7] != "-" or text[10] != "T" or text[13] != ":":
+            raise InstantError(_UNREADABLE)
+        if text[16:19] == ":60":  # FHIR allows the leap second, datetime does not
+            text = text[:16] + ":59" + text[19:]
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is UTC:
+            return moment
+        if moment.tzinfo is None:
+            raise InstantError("time unreadable: expected an offset from utc, got none")
+        return moment.astimezone(UTC)
+    except (ValueError, IndexError, OverflowError):
+        raise InstantError(_UNREADABLE) from None
 
 
 def _calendar_bounds(text: str) -> tuple[date, date]:

@@ -14,7 +14,7 @@ line in `build_record`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -32,7 +32,6 @@ from fhir_adapters.resources import (
     AnyMedicationUse,
     Condition,
     Encounter,
-    KeyConcept,
     Location,
     Medication,
     MedicationAdministration,
@@ -47,8 +46,8 @@ from fhir_adapters.subjects import Subjects, own, source_of
 
 _DROPPED = {"entered-in-error": Reason.ENTERED_IN_ERROR, "cancelled": Reason.CANCELLED}
 
-_Indexed = tuple[int, Observation, ObservationComponent | None, str | None]
-_Index = dict[CodeKey, list[_Indexed]]
+_Indexed = tuple[tuple[int, int], Observation, ObservationComponent | None, str | None]
+_Index = dict[tuple[str, str | None], list[_Indexed]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,11 @@ class PatientRecord:
 
         O(k log k) in the number k of Observations with these codes.
         """
-        found: dict[int, ObservedValue] = {}
+        found: dict[tuple[int, int], ObservedValue] = {}
         for key in sorted(codes):
-            for ordinal, observation, component, full_url in self._index.get(key, ()):
-                if ordinal not in found:
-                    found[ordinal] = read_observation(observation, component, key, source_of(observation, full_url))
+            for place, observation, component, full_url in self._index.get(key, ()):
+                if place not in found:
+                    found[place] = read_observation(observation, component, key, source_of(observation, full_url))
         values, set_aside = settle(found.values())
         return ObservationReading(values, set_aside)
 
@@ -152,24 +151,24 @@ def _observation_version(observation: Observation) -> tuple[int, str]:
 def _index(observations: list[tuple[Observation, str | None]]) -> _Index:
     """Observations and their components by (system, code); the ordinal tells values apart and keeps their order."""
     index: _Index = defaultdict(list)
-    ordinal = 0
-    for observation, full_url in observations:
-        ordinal += 1
-        item: _Indexed = (ordinal, observation, None, full_url)
-        for key in _code_keys(observation.code):
-            index[key].append(item)
-        for component in observation.component or ():
-            ordinal += 1
-            for key in _code_keys(component.code):
-                index[key].append((ordinal, observation, component, full_url))
+    for ordinal, (observation, full_url) in enumerate(observations):
+        concept = observation.code
+        if concept is not None and concept.coding is not None:
+            item: _Indexed = ((ordinal, -1), observation, None, full_url)
+            for coding in concept.coding:
+                index[_ALIASES(coding.system, coding.system), coding.code].append(item)
+        if observation.component is not None:
+            _index_components(index, ordinal, observation, full_url)
     return dict(index)
 
 
-def _code_keys(concept: KeyConcept | None) -> list[CodeKey]:
-    if concept is None or concept.coding is None:
-        return []
-    return [
-        (SYSTEM_ALIASES.get(coding.system, coding.system), coding.code)
-        for coding in concept.coding
-        if coding.system is not None and coding.code is not None
-    ]
+def _index_components(index: _Index, ordinal: int, observation: Observation, full_url: str | None) -> None:
+    for position, component in enumerate(observation.component or ()):
+        if component.code is not None:
+            for coding in component.code.coding or ():
+                key = _ALIASES(coding.system, coding.system), coding.code
+                index[key].append(((ordinal, position), observation, component, full_url))
+
+
+# Bound once: this runs for every code of every Observation. A coding without system or code makes a key nobody asks for.
+_ALIASES: Callable[[str | None, str | None], str] = SYSTEM_ALIASES.get  # type: ignore[assignment]

@@ -18,7 +18,8 @@ from operator import itemgetter
 import msgspec
 
 from fhir_adapters.codes import UCUM, Code, CodeKey, canonical_system
-from fhir_adapters.instants import Interval
+from fhir_adapters.errors import InstantError
+from fhir_adapters.instants import parse_instant, parse_interval
 from fhir_adapters.mappings.elements import first_code, read_codes, read_interval, read_period, read_text
 from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.resources import Observation, ObservationComponent, WireQuantity
@@ -34,14 +35,16 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
     """One observed value with its unit, its time and the Observation it comes from.
 
     `value` is None for words, answers, and what was not measured (`absent_reason`). `unit` is the unit as sent, best reading
-    first; `unit_label` is a second spelling sent beside it, to be checked for contradiction.
+    first; `unit_label` is a second spelling sent beside it, to be checked for contradiction. `earliest` and `latest` bound
+    the time of observation; they differ from `observed_at` for periods and for dates without a time.
     """
 
     key: CodeKey
     status: str
     source: str | None
-    interval: Interval | None
     observed_at: datetime | None
+    earliest: datetime | None
+    latest: datetime | None
     timing: str
     value: float | None = None
     comparator: str | None = None
@@ -72,7 +75,7 @@ def read_observation(
 ) -> ObservedValue:
     """The value of an Observation, or of one of its components, under the code that was asked for."""
     holder = observation if component is None else component
-    interval, observed_at, timing = _read_time(observation)
+    observed_at, earliest, latest, timing = _read_time(observation)
     value, comparator, unit, label, text, answers = _read_value(holder)
     absent = None
     if holder.data_absent_reason is not None:
@@ -82,8 +85,9 @@ def read_observation(
         key,
         observation.status or "unknown",
         source,
-        interval,
         observed_at,
+        earliest,
+        latest,
         timing,
         value,
         comparator,
@@ -96,6 +100,8 @@ def read_observation(
     )
 
 
+_Time = tuple[datetime | None, datetime | None, datetime | None, str]
+_UNDATED: _Time = (None, None, None, "none")
 _Reading = tuple[float | None, str | None, str | None, str | None, str, tuple[Code, ...]]
 
 
@@ -137,22 +143,30 @@ def _read_unit(quantity: WireQuantity) -> tuple[str | None, str | None]:
     return code, label
 
 
-def _read_time(observation: Observation) -> tuple[Interval | None, datetime | None, str]:
+def _read_time(observation: Observation) -> _Time:
     text = observation.effective_date_time or observation.effective_instant
-    interval = read_interval(text)
-    if interval is not None:
-        return interval, interval.start, "effective"
-    if observation.effective_period is not None:
-        interval = read_period(observation.effective_period)
-        if interval is not None:
-            end = read_interval(observation.effective_period.end)
-            return interval, end.start if end is not None else interval.start, "period"
-    # A time that was sent but can't be read is not replaced by another one.
-    if text is None and observation.effective_period is None:
-        interval = read_interval(observation.issued)
-        if interval is not None:
-            return interval, interval.start, "issued"
-    return None, None, "none"
+    if text is not None:
+        return _read_moment(text, "effective")
+    period = observation.effective_period
+    if period is not None:
+        whole = read_period(period)
+        if whole is None:
+            return _UNDATED
+        end = read_interval(period.end)
+        return end.start if end is not None else whole.start, whole.start, whole.end, "period"
+    return _read_moment(observation.issued, "issued") if observation.issued else _UNDATED
+
+
+def _read_moment(text: str, timing: str) -> _Time:
+    """The time a dateTime gives. One that can't be read is not replaced by another: then the value is undated."""
+    try:
+        if len(text) > 10:
+            instant = parse_instant(text)
+            return instant, instant, instant, timing
+        day = parse_interval(text)
+    except InstantError:
+        return _UNDATED
+    return day.start, day.start, day.end, timing
 
 
 def settle(values: Iterable[ObservedValue]) -> tuple[tuple[ObservedValue, ...], tuple[SetAside, ...]]:
