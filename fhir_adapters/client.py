@@ -14,18 +14,17 @@ Errors name no URL, token or body: they are raised `from None`, as the causes' t
 """
 
 import queue
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, TimeoutError as SocketTimeoutError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as SocketTimeoutError
 
 from fhir_adapters.documents import DECODE_ERRORS
 from fhir_adapters.errors import (
@@ -38,9 +37,217 @@ from fhir_adapters.errors import (
     UpstreamTooLargeError,
 )
 from fhir_adapters.resources import BundleLink
+from fhir_adapters.watchdog import Watchdog, WatchedHTTPPool, WatchedHTTPSPool
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"http": 80, "https": 443}
 _CHUNK = 65_536
 # More threads than a server likes to see from one client help nobody.
 _MAX_PARALLEL = 8
+
+
+class FhirClient:
+    """Reads JSON from one FHIR server with one token until one deadline.
+
+    `allowed_origins` are `scheme://host[:port]`; `timeout_s` bounds connecting and each read; `deadline` is a moment of
+    `clock` (monotonic seconds) that bounds everything; `max_bytes` bounds the sum of all pages of one `read`. `ca_file` is a
+    PEM file where the hospital has a certification authority of its own. Safe to use from several threads.
+
+    Raises: OriginNotAllowedError if the base is not allowed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None,
+        *,
+        allowed_origins: Iterable[str],
+        timeout_s: float,
+        deadline: float,
+        max_pages: int = 10,
+        max_bytes: int = 16 * 2**20,
+        ca_file: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._base = base_url.rstrip("/") + "/"
+        parts = _split(self._base)
+        self._origin = _origin(parts)
+        if self._origin not in {_origin(_split(origin)) for origin in allowed_origins}:  # (1)
+            raise OriginNotAllowedError("fhir server: expected an allowed origin, got another")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise OriginNotAllowedError("fhir server: expected https beyond loopback, got http")
+        self._base_path = parts.path
+        self._timeout_s = timeout_s
+        self._deadline = deadline
+        self._max_pages = max_pages
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._session = _session(token, ca_file)
+
+    def __enter__(self) -> "FhirClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._session.close()
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    def remaining_s(self, deadline: float | None = None) -> float:
+        """Seconds until the deadline, or until an earlier one; negative when it has passed."""
+        return min(self._deadline, self._deadline if deadline is None else deadline) - self._clock()
+
+    def read(self, url: str) -> list[bytes]:
+        """The document at a URL relative to the base, and its following pages in order.
+
+        Raises: a leaf of FhirUpstreamError; UpstreamTooLargeError carries the pages read before the limit.
+        """
+        documents: list[bytes] = []
+        left = self._max_bytes
+        following: str | None = self._resolve(url, self._base_path)
+        while following is not None:
+            if len(documents) == self._max_pages:
+                raise UpstreamTooLargeError(
+                    f"fhir pages: expected at most {self._max_pages}, got more", tuple(documents)
+                )
+            body = self._get(following, left, tuple(documents))
+            left -= len(body)
+            documents.append(body)
+            link = _next_link(body)
+            following = None if link is None else self._resolve(link, "/")
+        return documents
+
+    def _resolve(self, url: str, path: str) -> str:
+        """The absolute URL; it must lie on the base's origin and under `path` (2)."""
+        absolute = urljoin(self._base, url)
+        parts = _split(absolute)
+        if _origin(parts) != self._origin or not parts.path.startswith(path):
+            raise OriginNotAllowedError("fhir url: expected one on the fhir server, got another place")
+        return absolute
+
+    def _get(self, url: str, max_bytes: int, before: tuple[bytes, ...]) -> bytes:
+        remaining = self.remaining_s()
+        if remaining <= 0:
+            raise UpstreamTimeoutError("fhir deadline: expected time left, got none")
+        timeout = min(self._timeout_s, remaining)
+        with Watchdog(remaining) as watchdog:  # (4)
+            try:
+                with self._session.get(url, timeout=timeout, allow_redirects=False, stream=True) as response:
+                    if response.status_code != 200:
+                        raise UpstreamStatusError(response.status_code)
+                    if response.headers.get("Content-Encoding", "identity") != "identity":  # (5)
+                        raise UpstreamNotJsonError("fhir answer: expected no content encoding, got one")
+                    body = self._body(response, max_bytes, before)
+            except (requests.Timeout, SocketTimeoutError):
+                raise UpstreamTimeoutError(f"fhir server: expected an answer in {timeout:.1f} s, got none") from None
+            except (requests.RequestException, HTTPError, OSError, ValueError):
+                if watchdog.expired:
+                    raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part") from None
+                raise UpstreamConnectionError("fhir server: expected an answer, got a broken connection") from None
+        if watchdog.expired:  # a shut socket can look like the regular end of an answer without a length
+            raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
+        return body
+
+    def _body(self, response: requests.Response, max_bytes: int, before: tuple[bytes, ...]) -> bytes:
+        body = bytearray()
+        while chunk := response.raw.read1(_CHUNK):
+            body += chunk
+            if len(body) > max_bytes:
+                raise UpstreamTooLargeError(f"fhir answer: expected at most {self._max_bytes} bytes, got more", before)
+            if self.remaining_s() <= 0:
+                raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
+        return bytes(body)
+
+
+def fetch_all(
+    client: FhirClient, urls: Iterable[str], deadline: float | None = None
+) -> dict[str, list[bytes] | FhirUpstreamError]:
+    """What `client.read` gives for each URL, or its error, read in parallel; returns at the deadline at the latest.
+
+    A read that hangs is left to its own watchdog on a daemon thread, and its URL gets UpstreamTimeoutError.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, list[bytes] | FhirUpstreamError]] = queue.SimpleQueue()
+    distinct = list(dict.fromkeys(urls))
+    for url in distinct:
+        waiting.put(url)
+
+    def work() -> None:
+        while True:
+            try:
+                url = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                answers.put((url, client.read(url)))
+            except FhirUpstreamError as error:
+                answers.put((url, error))
+
+    for _ in range(min(_MAX_PARALLEL, len(distinct))):
+        threading.Thread(target=work, name="fhir-read", daemon=True).start()
+    results: dict[str, list[bytes] | FhirUpstreamError] = {}
+    while len(results) < len(distinct):
+        try:
+            url, answer = answers.get(timeout=max(client.remaining_s(deadline), 0.0))
+        except queue.Empty:
+            break
+        results[url] = answer
+    late = UpstreamTimeoutError("fhir deadline: expected an answer before it, got none")
+    return {url: results.get(url, late) for url in distinct}
+
+
+def _split(url: str) -> SplitResult:
+    # Parsers disagree about backslashes, blanks and user information: none belongs in a FHIR URL.
+    if "\\" in url or any(ch <= " " or ch == "\x7f" for ch in url):
+        raise OriginNotAllowedError("fhir url: expected no blank, control character or backslash, got one")
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+            raise OriginNotAllowedError("fhir url: expected http(s)://host, got another form")
+        _ = parts.port
+    except ValueError:
+        raise OriginNotAllowedError("fhir url: expected http(s)://host, got another form") from None
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
+
+
+class _Links(msgspec.Struct, frozen=True):
+    link: tuple[BundleLink, ...] | None = None
+
+
+_LINKS = msgspec.json.Decoder(_Links)
+
+
+def _next_link(body: bytes) -> str | None:
+    try:
+        links = _LINKS.decode(body).link or ()
+    except DECODE_ERRORS:
+        raise UpstreamNotJsonError("fhir answer: expected a json object, got something else") from None
+    return next((link.url for link in links if link.relation == "next" and link.url), None)
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: object, **kwargs: object) -> None:
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]
+        self.poolmanager.pool_classes_by_scheme = {"http": WatchedHTTPPool, "https": WatchedHTTPSPool}
+
+
+def _session(token: str | None, ca_file: str | None) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # (3)
+    session.verify = ca_file or True
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update({"Accept": "application/fhir+json", "Accept-Encoding": "identity"})
+    if token is not None:
+        session.headers["Authorization"] = f"Bearer {token}"
+    adapter = _Adapter(pool_maxsize=_MAX_PARALLEL)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
