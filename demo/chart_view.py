@@ -19,6 +19,7 @@ _SHOWN_FIRST = (
     *("85354-9", "55284-4", "8867-4", "59408-5", "39156-5", "2093-3", "2085-9", "18262-6"),
     *("4548-4", "2160-0", "38483-4", "33914-3", "14959-1", "72166-2"),
 )
+_SPOKEN_UNITS = {"mm[Hg]": "mmHg", "mL/min/{1.73_m2}": "mL/min/1.73 m²", "kg/m2": "kg/m²", "Cel": "°C"}
 _PAIN_SCORE = "72514-3"  # Synthea gives everyone one; it says nothing at a glance
 
 
@@ -128,10 +129,28 @@ def _when(observation: Resource) -> str | None:
 
 def _value(observation: Resource) -> str:
     if components := observation.get("component"):
-        return " / ".join(filter(None, map(_value, sorted(components, key=_systolic_first))))
-    if quantity := observation.get("valueQuantity"):
-        return f"{_round(quantity.get('value'))} {quantity.get('unit', '')}".strip()
-    return _concept_text(observation.get("valueCodeableConcept")) or str(observation.get("valueString", ""))
+        return _joined(map(_quantity, sorted(components, key=_systolic_first)))
+    number, unit = _quantity(observation)
+    return f"{number} {unit}".strip() or _concept_text(observation.get("valueCodeableConcept")) or _string(observation)
+
+
+def _joined(quantities: Iterable[tuple[str, str]]) -> str:
+    """Numbers with a slash between, and their unit once: 151/98 mmHg."""
+    present = [quantity for quantity in quantities if quantity[0]]
+    units = dict.fromkeys(unit for _, unit in present)
+    if len(units) == 1:
+        return f"{'/'.join(number for number, _ in present)} {next(iter(units))}".strip()
+    return ", ".join(f"{number} {unit}" for number, unit in present)
+
+
+def _quantity(observation: Resource) -> tuple[str, str]:
+    quantity = observation.get("valueQuantity") or {}
+    unit = str(quantity.get("unit", ""))
+    return _round(quantity.get("value")), _SPOKEN_UNITS.get(unit, unit)
+
+
+def _string(observation: Resource) -> str:
+    return str(observation.get("valueString", ""))
 
 
 def _systolic_first(component: Resource) -> bool:

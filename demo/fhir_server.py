@@ -21,7 +21,7 @@ from demo.search import PARAMETERS, matching, ordered
 from demo.store import ChartStore
 
 DEFAULT_COUNT = 50
-MAX_COUNT = 500
+MAX_COUNT = 5000  # a whole stay in intensive care fits into one answer
 # Pages that were announced and not yet asked for; the oldest is forgotten first.
 MAX_OPEN_PAGES = 1024
 _JSON_FORMATS = ("json", "application/json", "application/fhir+json")
@@ -53,12 +53,14 @@ class FhirServer:
             raise FhirRequestError("authorization: expected the bearer token of this server", status=401, code="login")
 
     def resolve(self, relative_url: str) -> Resource:
-        """What GET of `relative_url` ("Patient/1", "Observation?patient=1") answers. Raises FhirRequestError."""
+        """What GET of `relative_url` ("Patient/1", "Observation?patient=1") answers, but unpaged where no `_count` asks
+        for pages: who has only this answer should have it whole. Raises FhirRequestError.
+        """
         path, _, query = relative_url.partition("?")
         resource_type, _, resource_id = path.partition("/")
         if resource_id:
             return self.read(resource_type, resource_id)
-        return self.search(resource_type, parse_qsl(query, keep_blank_values=True))
+        return self.search(resource_type, parse_qsl(query, keep_blank_values=True), default_count=MAX_COUNT)
 
     def read(self, resource_type: str, resource_id: str) -> Resource:
         _check_type(resource_type)
@@ -67,7 +69,9 @@ class FhirServer:
             raise FhirRequestError(f"{resource_type}: no resource with this id", status=404, code="not-found")
         return resource
 
-    def search(self, resource_type: str, query: Sequence[tuple[str, str]]) -> Resource:
+    def search(
+        self, resource_type: str, query: Sequence[tuple[str, str]], default_count: int = DEFAULT_COUNT
+    ) -> Resource:
         """A searchset Bundle: the first page of what matches, `total`, and a `next` link where there is more."""
         _check_type(resource_type)
         if len(query) == 1 and query[0][0] == "_page":
@@ -76,7 +80,7 @@ class FhirServer:
         criteria = [(name, value) for name, value in query if name not in ("_count", "_sort", "_format")]
         found = matching(resource_type, self.store.all_of(resource_type), criteria)
         everything = tuple(ordered(resource_type, found, controls.get("_sort")))
-        page = _OpenPage(resource_type, everything, 0, _count(controls.get("_count")))
+        page = _OpenPage(resource_type, everything, 0, _count(controls.get("_count"), default_count))
         return self._bundle(page, self_link=f"{resource_type}?{urlencode(query)}")
 
     def _next_page(self, resource_type: str, page_id: str) -> Resource:
@@ -155,9 +159,9 @@ def _controls(query: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     return controls
 
 
-def _count(text: str | None) -> int:
+def _count(text: str | None, default: int) -> int:
     if text is None:
-        return DEFAULT_COUNT
+        return default
     if not text.isascii() or not text.isdecimal():
         raise FhirRequestError("_count: expected a number")
     return min(int(text), MAX_COUNT)

@@ -16,5 +16,5 @@ def test_chart_view_shows_the_newest_of_each_test() -> None:
     assert view.banner.age == "50 years"
     assert "Diabetes" in view.problems
     assert any("Metformin" in drug for drug in view.medication)
-    assert results["Blood Pressure"].startswith("151")
+    assert results["Blood Pressure"] == "151/98 mmHg"
     assert len(view.results) == len(results)
