@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import assert_never
 
+from fhir_adapters.reasons import WORDS, Reason
 from model_artifacts.assessment import Abstention, Assessment, Finding, OutcomeSet, Prediction
 from model_artifacts.explanation import Attribution
 from model_artifacts.inputs import Evidence
@@ -169,13 +170,12 @@ def _missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -
 
 def absence_words(absence: str | None) -> str:
     """Clinical words for an absence code."""
-    words = {
-        "missing": "not found in the record",
-        "stale": "too old to use",
-        "unit": "found, but in a unit that cannot be converted",
-        "implausible": "found, but outside the plausible range",
-    }
-    return words.get(absence or "missing", f"not usable ({absence})")
+    if absence == "out-of-range":
+        return "outside the range the model holds for"
+    try:
+        return WORDS[Reason(absence or Reason.MISSING)]
+    except ValueError:
+        return f"not usable ({absence})"
 
 
 def _set_aside_words(set_aside: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ Must not import the runtime or anything that serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -19,7 +19,10 @@ import numpy.typing as npt
 
 from fhir_adapters.features import FeatureSpec, FeatureValue, extract
 from fhir_adapters.queries import Query
+from fhir_adapters.reasons import WORDS, Reason, SetAside
 from fhir_adapters.record import PatientRecord
+
+_REPETITIONS = frozenset({Reason.DUPLICATE, Reason.SUPERSEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,19 @@ class InputSpec(Protocol):
         ...
 
 
-def evidence_of(value: FeatureValue, *, note: str | None = None) -> Evidence:
+def evidence_of(value: FeatureValue) -> Evidence:
     """The evidence for one extracted feature value."""
     return Evidence(
-        value.name, value.label, value.value, value.unit, value.observed_at, value.source, value.absence, note
+        value.name, value.label, value.value, value.unit, value.observed_at, value.source, value.absence, value.note
+    )
+
+
+def set_aside_words(items: Iterable[SetAside]) -> tuple[str, ...]:
+    """What was set aside, in words without values; mere repetitions of a result are left out."""
+    return tuple(
+        f"{item.detail or item.resource_type}: {WORDS[item.reason]}"
+        for item in items
+        if item.reason not in _REPETITIONS
     )
 
 
@@ -115,4 +127,4 @@ class FeatureVectorInputs:
             evidence += self.derive(record, as_of)
         row = np.array([[np.nan if item.value is None else item.value for item in evidence]], dtype=np.float32)
         slots = tuple((position,) for position in range(len(evidence)))
-        return ModelInputs({self.tensor: row}, evidence, slots, tuple(str(item) for item in vector.set_aside))
+        return ModelInputs({self.tensor: row}, evidence, slots, set_aside_words(vector.set_aside))

@@ -27,11 +27,7 @@ OPSETS = range(17, 24)
 """The ONNX opsets accepted: what the pinned onnxruntime runs and our exporter writes."""
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the manifest's tables: frozen, and closed against members nobody reads."""
-
-
-class GraphInput(_Strict):
+class GraphInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One named input tensor; `shape` is without the batch axis."""
 
     name: str
@@ -39,7 +35,7 @@ class GraphInput(_Strict):
     dtype: Literal["float32", "int64", "int32"] = "float32"
 
 
-class Artifact(_Strict):
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ONNX file: its digest, opset and what its outputs mean."""
 
     sha256: str
@@ -53,7 +49,7 @@ class Artifact(_Strict):
     file: str = "model.onnx"
 
 
-class Output(_Strict):
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One output probability, in the words a card uses."""
 
     name: str
@@ -62,7 +58,7 @@ class Output(_Strict):
     optional: bool = False  # may be not-a-number where the model doesn't define it (a 30-year risk at 65)
 
 
-class Band(_Strict):
+class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Risk band of the first output: `at_least` is its lower bound, a probability."""
 
     code: str
@@ -73,7 +69,7 @@ class Band(_Strict):
     meaning: str = ""  # what the evaluation showed about this threshold, in words
 
 
-class Criterion(_Strict):
+class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One condition of the population, evaluated by `population.py`; unmet, the model abstains with `text`."""
 
     kind: Literal["age", "alive", "no-condition", "icu-stay", "sex-recorded"]
@@ -83,21 +79,21 @@ class Criterion(_Strict):
     codes: str | None = None  # file in the model folder holding a code list
 
 
-class Population(_Strict):
+class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom the model is for, in words and as a predicate."""
 
     text: str
     criteria: tuple[Criterion, ...]
 
 
-class AbstainRule(_Strict):
+class AbstainRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When inputs are too few: the essential ones by name, and how many must be there at least."""
 
     essential: tuple[str, ...] = ()
     minimum_present: int = 0
 
 
-class Conformal(_Strict):
+class Conformal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Split-conformal set for a yes/no outcome: an outcome stays in the set while its probability is at least its bound."""
 
     coverage: float
@@ -106,14 +102,14 @@ class Conformal(_Strict):
     source: str
 
 
-class Explanation(_Strict):
+class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the attributions are measured against, in words."""
 
     baseline: str
     unit: Literal["probability"] = "probability"
 
 
-class Uncertainty(_Strict):
+class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the interval on the card comes about, or why there is none."""
 
     kind: Literal["ensemble-range", "none"]
@@ -121,7 +117,7 @@ class Uncertainty(_Strict):
     conformal: Conformal | None = None
 
 
-class IntendedUse(_Strict):
+class IntendedUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may use it for what, and what it must not be used for."""
 
     use: str
@@ -131,7 +127,7 @@ class IntendedUse(_Strict):
     limits: tuple[str, ...]
 
 
-class Source(_Strict):
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the model's claim comes from; shown as the card's source."""
 
     label: str
@@ -142,14 +138,14 @@ class Source(_Strict):
     citation: str
 
 
-class OverrideReason(_Strict):
+class OverrideReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reason a clinician can give for not following the card."""
 
     code: str
     display: str
 
 
-class Developer(_Strict):
+class Developer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who made it and with whose money (HTI-1 source attributes 1 and 2)."""
 
     name: str
@@ -157,7 +153,7 @@ class Developer(_Strict):
     funding: str
 
 
-class TrainingData(_Strict):
+class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model was made from."""
 
     description: str
@@ -165,7 +161,7 @@ class TrainingData(_Strict):
     citation: str
 
 
-class ModelManifest(_Strict):
+class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.toml`, whole. `digest` is filled by `read_manifest`."""
 
     schema: Literal["bedside-model/1"]

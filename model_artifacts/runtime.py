@@ -88,7 +88,7 @@ class Assessed:
     """An assessment with what is needed to repeat it: the tensors that went in and the raw answer (None if it never ran)."""
 
     assessment: Assessment
-    arrays: Arrays
+    inputs: ModelInputs
     answer: GraphAnswer | None
 
 
@@ -140,12 +140,12 @@ class ReleasedModel:
         inputs = self.inputs.extract(record, as_of)
         unmet = unmet_criteria(self.manifest, self.folder, record, as_of)  # (6)
         if unmet:
-            return Assessed(self._abstain(unmet, inputs, outside=True), inputs.arrays, None)
+            return Assessed(self._abstain(unmet, inputs, outside=True), inputs, None)
         lacking = _lacking(self.manifest, inputs)  # (7)
         if lacking:
-            return Assessed(self._abstain(lacking, inputs, outside=False), inputs.arrays, None)
+            return Assessed(self._abstain(lacking, inputs, outside=False), inputs, None)
         answer = self.run(inputs.arrays)  # (8)
-        return Assessed(self.conclude(answer, inputs), inputs.arrays, answer)
+        return Assessed(self.conclude(answer, inputs), inputs, answer)
 
     def run(self, arrays: Arrays) -> GraphAnswer:
         """The graph's raw answer for one patient's tensors; also what replaying a decision calls."""

@@ -1,0 +1,53 @@
+# Two commands are enough: `make demo` and `make test`. Both set up what they need in .venv, from a machine that has
+# Python 3.11 (or newer) with venv, and nothing else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+MODEL ?= icu_mortality
+DATA ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check bench train setup-train lock clean
+
+demo: .venv/run        ## start Bedside with the pocket EHR and show a patient's cards
+	$(BIN)/python -m bedside demo $(DEMO)
+
+test: .venv/test       ## the whole test suite
+	$(BIN)/python -m pytest $(TEST)
+
+check: .venv/test      ## what a change must pass: format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(TEST)
+
+bench: .venv/test      ## speed, by ratios within one run
+	$(BIN)/python -m benchmarks $(BENCH)
+
+train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
+	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA))
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Bedside needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python requirements/run.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/test: .venv/run requirements/test.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/test.lock
+	touch $@
+
+# torch goes first and alone: what depends on it must find it there.
+.venv/train: .venv/test requirements/train.lock
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements/train.lock)"
+	$(BIN)/python -m pip install --quiet -r requirements/train.lock
+	touch $@
+
+lock:                  ## renew the lock files from pyproject.toml
+	$(PYTHON) -m benchmarks.lock
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

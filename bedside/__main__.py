@@ -1,0 +1,7 @@
+"""`python -m bedside`."""
+
+import sys
+
+from bedside.cli import main
+
+sys.exit(main())

@@ -1,0 +1,48 @@
+"""The command line: `bedside serve | demo | doctor | audit … | model …`.
+
+Each verb is a function that takes the parsed arguments and returns an exit code. Exit codes of `audit`: 0 valid, 1 invalid,
+2 usage, 3 rollback or fork.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from audit.commands import add_commands
+from audit.errors import AuditError
+from bedside.config import Config, ConfigError
+from bedside.demo import add_demo
+from bedside.doctor import add_doctor
+from bedside.models import add_model_commands
+from bedside.replaying import add_replay
+from bedside.serving import add_serve
+from bedside.wiring import read_config
+from model_artifacts.errors import ModelError
+
+
+def build_parser(config: Config) -> argparse.ArgumentParser:
+    """The whole command line; defaults come from the configuration."""
+    parser = argparse.ArgumentParser(prog="bedside", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add_serve(verbs)
+    add_demo(verbs)
+    add_doctor(verbs)
+    add_model_commands(verbs)
+    audit = verbs.add_parser("audit", help="the decision log: init, show, prove, verify, replay")
+    audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
+    add_commands(audit_verbs, config.audit.directory)
+    add_replay(audit_verbs)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; errors of ours become one line on standard error and exit code 2."""
+    try:
+        options = build_parser(read_config()).parse_args(arguments)
+        code: int = options.run(options)
+    except (ConfigError, ModelError, AuditError) as exc:
+        sys.stderr.write(f"bedside: {exc}\n")
+        return 2
+    return code

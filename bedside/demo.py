@@ -1,0 +1,127 @@
+"""`bedside demo`: Bedside and a pocket EHR on this machine, a real patient-view, and the proof that it was recorded.
+
+The pocket EHR is another program (`python -m demo`); it is started as one and talks to Bedside over HTTP as any EHR does.
+Each demonstration gets a folder and a log of its own; nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ORIGIN = "demo.localhost/cds-audit/default/1"
+START_DEADLINE_S = 60.0  # a cold start takes one or two seconds; a busy machine may need more
+
+
+def add_demo(verbs: Any) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser("demo", help="run Bedside with the pocket EHR on this machine")
+    parser.add_argument("--port", type=int, default=8712, help="Bedside's port")
+    parser.add_argument("--ehr-port", type=int, default=8713, help="the pocket EHR's port")
+    parser.add_argument("--directory", type=Path, default=Path("var/demo"), help="where the log of this run goes")
+    parser.add_argument("--once", action="store_true", help="stop after the cards are shown and verified")
+    parser.set_defaults(run=run_demo)
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Exit code 0 if every call was answered and every receipt and the whole log verified."""
+    folder = options.directory / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder.mkdir(parents=True)
+    url = f"http://127.0.0.1:{options.port}"
+    ehr = ["-m", "demo", "--port", str(options.ehr_port), "--bedside", url]
+    environment = os.environ | {"BEDSIDE_CONFIG": str(_write_config(folder, options))}
+    _say("1. A new decision log, with keys of its own")
+    if code := _run(
+        ["-m", "bedside", "audit", "init", "--log", str(folder / "audit"), "--origin", ORIGIN], environment
+    ):
+        return code
+    with _started(["-m", "bedside", "serve"], environment, f"{url}/cds-services"):
+        _say("2. The pocket EHR opens its patients' records: patient-view, with prefetch and through FHIR")
+        receipts = folder / "receipts"
+        code = _run([*ehr, "--once", "--receipts", str(receipts)], environment)
+        _say("3. The receipts that came with the answers, checked with the log's public key alone")
+        code = code or _verify_receipts(receipts, folder, environment)
+        _say("4. The whole log, re-hashed entry by entry; then one decision repeated from its encrypted inputs")
+        code = code or _run(["-m", "bedside", "audit", "verify", str(folder / "audit")], environment)
+        code = code or _run(["-m", "bedside", "audit", "replay", "1"], environment)
+        if options.once or code:
+            return code
+        with _started(ehr, environment, f"http://127.0.0.1:{options.ehr_port}/"):
+            _say("Open in a browser, and stop with Ctrl-C:")
+            _say(f"  http://127.0.0.1:{options.ehr_port}/   the pocket EHR: patients and their cards")
+            _say(f"  {url}/models   what the models are for and how they were measured")
+            _wait()
+    return 0
+
+
+def _write_config(folder: Path, options: argparse.Namespace) -> Path:
+    path = folder / "bedside.toml"
+    path.write_text(
+        f"[server]\nport = {options.port}\n\n"
+        "[access]\nopen_on_loopback = true\n\n"
+        f'[fhir]\nallowed_servers = ["http://127.0.0.1:{options.ehr_port}/fhir"]\n\n'
+        f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGIN}"\n'
+    )
+    return path
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> int:
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, *arguments], env=environment, check=False).returncode  # noqa: S603 - ours
+
+
+def _verify_receipts(receipts: Path, folder: Path, environment: dict[str, str]) -> int:
+    vkey = folder / "audit" / "log.vkey"
+    for path in sorted(receipts.glob("*.tlog-proof")):
+        if code := _run(["-m", "bedside", "audit", "verify", str(path), "--key", str(vkey)], environment):
+            return code
+    return 0
+
+
+@contextmanager
+def _started(arguments: list[str], environment: dict[str, str], ready_url: str) -> Iterator[None]:
+    """Runs a server until the block ends; it is asked to stop and, if it will not, stopped."""
+    process = subprocess.Popen([sys.executable, *arguments], env=environment)  # noqa: S603 - ours
+    try:
+        _await_ready(process, ready_url)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - loopback http
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise SystemExit(f"bedside demo: {url} did not answer")
+
+
+def _wait() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        _say("stopping")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"\n{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,51 @@
+"""`bedside model`: what models there are and whether their folders are as released."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from model_artifacts.errors import ModelError
+from model_artifacts.registry import model_packages
+from model_artifacts.runtime import ReleasedModel
+
+
+def add_model_commands(verbs: Any) -> None:
+    """Adds the verbs."""
+    model = verbs.add_parser("model", help="the models: list, verify, card")
+    model_verbs = model.add_subparsers(dest="model_verb", required=True, metavar="VERB")
+    model_verbs.add_parser("list", help="installed models and their versions").set_defaults(run=list_models)
+    model_verbs.add_parser("verify", help="check every model folder's digests").set_defaults(run=verify_models)
+    card = model_verbs.add_parser("card", help="print a model's card")
+    card.add_argument("model", choices=tuple(model_packages()))
+    card.set_defaults(run=print_card)
+
+
+def list_models(_options: argparse.Namespace) -> int:
+    """Prints id, version, hooks and title of each installed model."""
+    for package in model_packages().values():
+        manifest = ReleasedModel.load(package).manifest
+        sys.stdout.write(f"{manifest.id} {manifest.version}  {', '.join(manifest.hooks)}  {manifest.title}\n")
+    return 0
+
+
+def verify_models(_options: argparse.Namespace) -> int:
+    """Loads each model as the service would; exit code 1 if one is refused."""
+    code = 0
+    for name, package in model_packages().items():
+        try:
+            model = ReleasedModel.load(package)
+        except ModelError as exc:
+            sys.stdout.write(f"{name}: REFUSED: {exc}\n")
+            code = 1
+        else:
+            sys.stdout.write(f"{name}: as released, sha-256 {model.identity.artifact_sha256}\n")
+    return code
+
+
+def print_card(options: argparse.Namespace) -> int:
+    """Prints MODEL_CARD.md of one model."""
+    model = ReleasedModel.load(model_packages()[options.model])
+    sys.stdout.write((model.folder / "MODEL_CARD.md").read_text())
+    return 0

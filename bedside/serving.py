@@ -1,0 +1,40 @@
+"""`bedside serve`: the WSGI application under granian, one worker process a core."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from bedside.wiring import read_config
+
+
+def add_serve(verbs: Any) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser("serve", help="answer CDS Hooks calls")
+    parser.add_argument("--config", type=Path, help="TOML file; also BEDSIDE_CONFIG")
+    parser.set_defaults(run=serve)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serves until told to stop; finishes what is in flight."""
+    from granian import Granian  # a second of imports that no other verb needs
+    from granian.constants import Interfaces
+
+    if options.config is not None:
+        os.environ["BEDSIDE_CONFIG"] = str(options.config)
+    config = read_config()
+    server = Granian(
+        "bedside.wiring:build_app",
+        factory=True,
+        address=config.server.host,
+        port=config.server.port,
+        interface=Interfaces.WSGI,
+        workers=config.server.workers,
+        blocking_threads=1,
+        log_access=False,
+        log_level="warning",  # type: ignore[arg-type]
+    )
+    server.serve()
+    return 0

@@ -1,0 +1,153 @@
+"""A finding as a CDS Hooks card (2.0.1, "Card Attributes").
+
+Order of the detail: what the figure means, how sure it is, what moved it, what was missing, what to consider, which model
+said it. The score alone never leads. Texts of the manifest are trusted; everything that came from FHIR is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cds_service.markdown import escape
+from cds_service.suggestions import Suggestion, suggest
+from model_artifacts.assessment import Finding
+from model_artifacts.explanation import Attribution
+from model_artifacts.finding import date_words, value_words
+from model_artifacts.inputs import Evidence
+from model_artifacts.manifest import Indicator, ModelManifest
+
+MAX_SUMMARY_CHARS = 139  # "< 140 characters" (CDS Hooks, card.summary)
+OVERRIDE_SYSTEM = "urn:bedside:override-reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of a card; `app_context` only for type "smart"."""
+
+    label: str
+    url: str
+    type: str
+    app_context: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form."""
+        link = {"label": self.label, "url": self.url, "type": self.type}
+        return link if self.app_context is None else {**link, "appContext": self.app_context}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card, complete but for what is only known once the decision is in the log."""
+
+    uuid: str
+    summary: str
+    detail: str
+    indicator: Indicator
+    source: dict[str, Any]
+    suggestions: tuple[Suggestion, ...]
+    override_reasons: tuple[dict[str, str], ...]
+    links: tuple[Link, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form: no member is null or empty."""
+        card: dict[str, Any] = {
+            "uuid": self.uuid,
+            "summary": self.summary,
+            "detail": self.detail,
+            "indicator": self.indicator,
+            "source": self.source,
+        }
+        if self.suggestions:
+            card["suggestions"] = [suggestion.to_json() for suggestion in self.suggestions]
+            card["selectionBehavior"] = "any"
+        if self.override_reasons:
+            card["overrideReasons"] = list(self.override_reasons)
+        if self.links:
+            card["links"] = [link.to_json() for link in self.links]
+        return card
+
+
+def present(
+    finding: Finding, manifest: ModelManifest, patient_id: str, model_page: str | None, new_uuid: Callable[[], str]
+) -> Card:
+    """The card for `finding`; `model_page` is the absolute URL of the model's public page, if there is one."""
+    return Card(
+        uuid=new_uuid(),
+        summary=_shorten(finding.headline),
+        detail=_detail(finding, manifest),
+        indicator=finding.urgency,
+        source=_source(manifest),
+        suggestions=tuple(suggest(proposal, patient_id, new_uuid()) for proposal in finding.proposals),
+        override_reasons=tuple(
+            {"code": reason.code, "system": OVERRIDE_SYSTEM, "display": reason.display}
+            for reason in manifest.override_reasons
+        ),
+        links=() if model_page is None else (Link(f"About this model: {manifest.title}", model_page, "absolute"),),
+    )
+
+
+def present_failure(manifest: ModelManifest, new_uuid: Callable[[], str]) -> Card:
+    """The card that says a model failed; saying nothing would read as "no risk"."""
+    return Card(
+        uuid=new_uuid(),
+        summary=_shorten(f"{manifest.outputs[0].label} not available: the model failed"),
+        detail=(
+            "The model did not return a usable answer, so nothing is shown. "
+            "This is a fault of the software and says nothing about the patient. The failure is recorded.\n\n"
+            + _signature(manifest)
+        ),
+        indicator="info",
+        source=_source(manifest),
+        suggestions=(),
+        override_reasons=(),
+        links=(),
+    )
+
+
+def _detail(finding: Finding, manifest: ModelManifest) -> str:
+    blocks = list(finding.statements)
+    if finding.reasons:
+        blocks.append(f"**What moved this estimate**, compared with {manifest.explanation.baseline}:")
+        blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
+        blocks.append("These are contributions inside the model, not causes and not effects of treatment.")
+    if finding.missing:
+        blocks.append("**Not available**")
+        blocks.append("\n".join(f"- {escape(item)}" for item in finding.missing))
+    if finding.considerations:
+        blocks.append("**To consider**")
+        blocks.append("\n".join(f"- {item}" for item in finding.considerations))
+    blocks.append(_signature(manifest))
+    return "\n\n".join(blocks)
+
+
+def _reason_line(evidence: Evidence, moved: Attribution) -> str:
+    points = 100 * moved.contribution
+    parts = [f"{escape(evidence.label)}: {escape(value_words(evidence))}"]
+    if evidence.observed_at is not None:
+        parts.append(f"({date_words(evidence.observed_at)})")
+    direction = "raises" if points > 0 else "lowers"
+    line = f"- {' '.join(parts)} {direction} it by {abs(points):.1f} percentage points"
+    origin = [escape(text) for text in (evidence.note, evidence.source) if text]
+    return f"{line} [{'; '.join(origin)}]" if origin else line
+
+
+def _signature(manifest: ModelManifest) -> str:
+    return (
+        f"_{manifest.title}, model {escape(manifest.id)} version {escape(manifest.version)}. "
+        f"For {manifest.intended_use.users}. It {manifest.intended_use.role} a decision and does not replace judgement._"
+    )
+
+
+def _source(manifest: ModelManifest) -> dict[str, Any]:
+    topic = {
+        "system": manifest.source.topic_system,
+        "code": manifest.source.topic_code,
+        "display": manifest.source.topic_display,
+    }
+    return {"label": manifest.source.label, "url": manifest.source.url, "topic": topic}
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SUMMARY_CHARS else text[: MAX_SUMMARY_CHARS - 1].rstrip() + "…"

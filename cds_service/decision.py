@@ -1,0 +1,255 @@
+"""One decision as the log keeps it: a leaf without patient data, and an encrypted payload that can repeat the decision.
+
+The leaf (`audit.entry.DecisionEntry`) holds codes, counts, digests and commitments. The payload holds the tensors that went
+into the graph and the cards that came out, so that `replay` can show later that the same bytes give the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from audit.commitments import IndexKey, commit, commit_patient, digest, keyed_digest
+from audit.entry import (
+    CardShown,
+    DecisionEntry,
+    Explanation,
+    Inputs,
+    ModelUse,
+    Output,
+    PayloadReference,
+    Request,
+    Requester,
+    Service,
+    format_time,
+)
+from cds_service.cards import Card
+from cds_service.request import HookRequest
+from cds_service.services import CdsService
+from model_artifacts.assessment import Abstention, AbstentionReason, Finding, Prediction
+from model_artifacts.inputs import Evidence
+from model_artifacts.runtime import Assessed
+
+EXPLANATION_METHOD = "integrated-gradients"
+SERVICE_VERSION = "1"
+# SMART App Launch 2.2, scopes v1 and v2 without search parameters, which could hold anything.
+_SMART_SCOPE = re.compile(
+    r"(patient|user|system)/([A-Z][A-Za-z]{1,40}|\*)\.(read|write|\*|c?r?u?d?s?)|openid|fhirUser|launch(/[a-z]+)?|offline_access"
+)
+
+
+class StoredArray(msgspec.Struct, frozen=True):
+    """A tensor byte for byte."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def pack(cls, array: npt.NDArray[Any]) -> StoredArray:
+        """The stored form of `array`."""
+        return cls(array.dtype.str, array.shape, np.ascontiguousarray(array).tobytes())
+
+    def unpack(self) -> npt.NDArray[Any]:
+        """The array, equal bit for bit to the one packed."""
+        return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
+
+
+class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
+    """What is needed to repeat one decision; always encrypted at rest. `answer` is None if the graph did not run."""
+
+    schema: str = "bedside-replay/1"
+    as_of: datetime
+    patient_id: str
+    model_id: str
+    model_version: str
+    artifact_sha256: str
+    manifest_sha256: str
+    arrays: dict[str, StoredArray]
+    evidence: tuple[Evidence, ...]
+    slots: tuple[tuple[int, ...], ...]
+    set_aside: tuple[str, ...]
+    answer: str | None
+    abstention: tuple[AbstentionReason, ...]
+    outside_population: bool
+    model_page: str | None
+    cards: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is the same for every decision of a running service."""
+
+    tenant: str
+    software: str
+    config: str
+    index_key: IndexKey
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The facts of one decision; `assessed` and `finding` are None where no model's answer came about."""
+
+    entry_id: str
+    received_at: datetime
+    status: str
+    service: CdsService
+    request: HookRequest
+    prefetch: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # sent, fetched or missing, failed
+    fhir_origin: str | None
+    assessed: Assessed | None
+    finding: Finding | None
+    cards: tuple[Card, ...]
+    latency_us: Mapping[str, int]
+
+
+def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
+    """The payload to encrypt, or None where there is nothing to replay."""
+    assessed = decision.assessed
+    if assessed is None:
+        return None
+    assessment = assessed.assessment
+    abstention = assessment if isinstance(assessment, Abstention) else None
+    payload = ReplayPayload(
+        as_of=decision.received_at,
+        patient_id=decision.request.context.patient_id,
+        model_id=assessment.model.id,
+        model_version=assessment.model.version,
+        artifact_sha256=assessment.model.artifact_sha256,
+        manifest_sha256=assessment.model.manifest_sha256,
+        arrays={name: StoredArray.pack(array) for name, array in assessed.inputs.arrays.items()},
+        evidence=assessment.evidence,
+        slots=assessed.inputs.slots,
+        set_aside=assessment.set_aside,
+        answer=None if assessed.answer is None else assessed.answer.digest(),
+        abstention=() if abstention is None else abstention.reasons,
+        outside_population=abstention is not None and abstention.outside_population,
+        model_page=model_page,
+        cards=tuple(card.to_json() for card in decision.cards),
+    )
+    return msgspec.msgpack.encode(payload)
+
+
+def decision_entry(decision: Decision, context: Context, payload: PayloadReference | None) -> DecisionEntry:
+    """The log's leaf for `decision`: nothing in it identifies the patient or holds a clinical value."""
+    return DecisionEntry(
+        id=decision.entry_id,
+        time=format_time(decision.received_at),
+        clock="unsynchronised",
+        tenant=context.tenant,
+        service=Service(decision.service.id, SERVICE_VERSION),
+        software=context.software,
+        config=context.config,
+        request=_request(decision, context),
+        requester=_requester(decision.request, context),
+        patient=commit_patient(context.index_key, decision.entry_id, decision.request.context.patient_id),
+        model=_model(decision.service),
+        inputs=_inputs(decision, context),
+        output=_output(decision),
+        abstention=_abstention_codes(decision),
+        explanation=_explanation(decision, context),
+        cards=tuple(_card(card, context) for card in decision.cards),
+        latency_us=dict(decision.latency_us),
+        status=decision.status,
+        payload=payload,
+    )
+
+
+def _request(decision: Decision, context: Context) -> Request:
+    request, (present, missing, failed) = decision.request, decision.prefetch
+    return Request(
+        hook=request.hook,
+        hook_instance=_hook_instance(request.hook_instance, context),
+        body=keyed_digest(context.index_key, "body", request.body_sha256),
+        prefetch_present=present,
+        prefetch_missing=missing,
+        prefetch_failed=failed,
+        fhir_origin=decision.fhir_origin,
+        scopes=_scopes(request),
+    )
+
+
+def _scopes(request: HookRequest) -> tuple[str, ...]:
+    """The SMART scopes among those granted; whatever else a client writes there is only counted."""
+    granted = [] if request.fhir_authorization is None else request.fhir_authorization.scope.split()
+    known = tuple(scope for scope in granted if _SMART_SCOPE.fullmatch(scope))
+    return known if len(known) == len(granted) else (*known, f"other:{len(granted) - len(known)}")
+
+
+def _hook_instance(text: str, context: Context) -> str:
+    """The client's UUID, or the keyed digest of whatever else it sent: free text could name the patient."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return f"hmac:{keyed_digest(context.index_key, 'hook-instance', text.encode())}"
+
+
+def _requester(request: HookRequest, context: Context) -> Requester:
+    user = request.context.user
+    if user is None:
+        return Requester(None, None, None, None)
+    reference = f"{user.resource_type}/{user.id}".encode()
+    return Requester(None, None, keyed_digest(context.index_key, "practitioner", reference), user.resource_type)
+
+
+def _model(service: CdsService) -> ModelUse:
+    identity = service.model.identity
+    return ModelUse(
+        id=identity.id,
+        version=identity.version,
+        artefact=identity.artifact_sha256,
+        manifest=identity.manifest_sha256,
+        thresholds=digest(msgspec.json.encode(service.model.manifest.bands)),
+        card=identity.card_sha256,
+        status="active",
+    )
+
+
+def _inputs(decision: Decision, context: Context) -> Inputs | None:
+    if decision.assessed is None:
+        return None
+    evidence = decision.assessed.assessment.evidence
+    arrays = decision.assessed.inputs.arrays
+    tensors = b"".join(arrays[name].tobytes() for name in sorted(arrays))
+    return Inputs(
+        commitment=commit(context.index_key, decision.entry_id, "inputs", tensors),
+        present=sum(item.value is not None for item in evidence),
+        missing=sum(item.value is None for item in evidence),
+        stale=sum(item.absence == "stale" for item in evidence),
+    )
+
+
+def _output(decision: Decision) -> Output | None:
+    if decision.finding is None:
+        return None
+    predicted = decision.assessed is not None and isinstance(decision.assessed.assessment, Prediction)
+    return Output(decision.finding.code.rpartition(":")[2] if predicted else None, decision.finding.code)
+
+
+def _abstention_codes(decision: Decision) -> tuple[str, ...]:
+    assessment = decision.assessed and decision.assessed.assessment
+    return tuple(reason.code for reason in assessment.reasons) if isinstance(assessment, Abstention) else ()
+
+
+def _explanation(decision: Decision, context: Context) -> Explanation | None:
+    if decision.assessed is None or decision.assessed.answer is None:
+        return None
+    attributions = decision.assessed.answer.attributions.tobytes()
+    return Explanation(EXPLANATION_METHOD, commit(context.index_key, decision.entry_id, "explanation", attributions))
+
+
+def _card(card: Card, context: Context) -> CardShown:
+    return CardShown(
+        uuid=card.uuid,
+        indicator=card.indicator,
+        text=keyed_digest(context.index_key, "card", f"{card.summary}\n{card.detail}".encode()),
+        suggestions=tuple(suggestion.uuid for suggestion in card.suggestions),
+    )

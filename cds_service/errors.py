@@ -1,0 +1,47 @@
+"""What can go wrong with a call, split by whose fault it is; `views` turns each into a status in one table.
+
+Messages go to the EHR and to the operations log. They name the thing, what was expected and what came, and never carry
+a patient's data, a token or a body.
+"""
+
+
+class ServiceError(Exception):
+    """Base of every error this package raises.
+
+    Attributes:
+        issue: FHIR issue-type code for the OperationOutcome (http://hl7.org/fhir/issue-type).
+    """
+
+    issue = "exception"
+
+
+class BadRequestError(ServiceError):
+    """The client sent something that is not a valid hook call (400)."""
+
+    issue = "invalid"
+
+
+class UnknownServiceError(ServiceError):
+    """No service has this id (404)."""
+
+    issue = "not-found"
+
+
+class MissingDataError(ServiceError):
+    """Required data was neither prefetched nor to be had from a FHIR server (412).
+
+    Attributes:
+        keys: the prefetch keys that are lacking.
+    """
+
+    issue = "incomplete"
+
+    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+class NotRecordedError(ServiceError):
+    """The decision could not be written to the log, so it must not be shown (503)."""
+
+    issue = "transient"

@@ -1,0 +1,73 @@
+"""A model's proposals as CDS Hooks suggestions that carry valid FHIR R4 resources.
+
+Resources are validated by `fhir.resources` (R4B), once per kind of order: the validated template is kept and only the
+subject changes from call to call. The codes that `fhir.resources` does not check (status, intent) are constants here.
+
+To add a kind of proposal: a type in `model_artifacts/assessment.py`, a template here, an example in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fhir.resources.R4B.servicerequest import ServiceRequest
+
+from model_artifacts.assessment import OrderLab, Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of a suggestion (CDS Hooks 2.0.1, "Action"): create this resource."""
+
+    description: str
+    resource: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form."""
+        return {"type": "create", "description": self.description, "resource": self.resource}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One suggestion with one action; the clinician accepts or leaves it."""
+
+    uuid: str
+    label: str
+    action: Action
+
+    def to_json(self) -> dict[str, Any]:
+        """Wire form."""
+        return {"uuid": self.uuid, "label": self.label, "actions": [self.action.to_json()]}
+
+
+def suggest(proposal: Proposal, patient_id: str, uuid: str) -> Suggestion:
+    """The suggestion for one proposal, its resource about `Patient/{patient_id}`."""
+    resource = {**_service_request(proposal), "subject": {"reference": f"Patient/{patient_id}"}}
+    return Suggestion(uuid, f"Order {proposal.label}", Action(f"Draft order: {proposal.label}", resource))
+
+
+@lru_cache(maxsize=256)
+def _service_request(order: OrderLab) -> dict[str, Any]:
+    """A draft laboratory order, validated; https://hl7.org/fhir/R4/servicerequest.html."""
+    coding = {"system": order.code.system, "code": order.code.code, "display": order.code.display}
+    template = ServiceRequest.model_validate(
+        {
+            "resourceType": "ServiceRequest",
+            "status": "draft",
+            "intent": "proposal",
+            "category": [
+                {
+                    "coding": [
+                        {"system": "http://snomed.info/sct", "code": "108252007", "display": "Laboratory procedure"}
+                    ]
+                }
+            ],
+            "code": {"coding": [coding], "text": order.label},
+            "subject": {"reference": "Patient/template"},
+            "reasonCode": [{"text": order.reason}],
+        }
+    )
+    fields: dict[str, Any] = template.model_dump(mode="json", exclude_none=True)
+    return fields

@@ -1,0 +1,132 @@
+"""Whether a patient belongs to the population a model was made for: the manifest's predicate over the record.
+
+Each criterion that is not met yields a reason; any reason makes the model abstain. What cannot be decided (no birth date, a
+partial one that leaves two answers) counts as not met: outside its population a model does not speak.
+
+To add a kind of criterion: a function here, its name in `_CHECKS` and in `manifest.Criterion.kind`, a test.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from fhir_adapters.codes import Code
+from fhir_adapters.instants import Interval
+from fhir_adapters.mappings.encounter import EncounterEntry
+from fhir_adapters.record import PatientRecord
+from model_artifacts.assessment import AbstentionReason
+from model_artifacts.errors import ManifestError
+from model_artifacts.manifest import Criterion, ModelManifest
+
+# Names that hospitals give adult intensive care; codes differ by site, the words hardly do. Neonatal and paediatric units
+# (NICU, PICU) are left out on purpose.
+_ICU_WORDS = re.compile(
+    r"\b(ICU|MICU|SICU|CCU|CSRU|CVICU|TSICU|intensive care|critical care|coronary care)\b", re.IGNORECASE
+)
+_NOT_ADULT = re.compile(r"\b(NICU|PICU|neonatal|pa?ediatric)\b", re.IGNORECASE)
+_OPEN_STATUSES = frozenset({"in-progress", "unknown", "onleave"})
+
+
+class IcuStay(NamedTuple):
+    """An intensive-care stay going on: when it began and the Encounter it was read from."""
+
+    start: datetime
+    encounter: EncounterEntry
+
+
+def current_icu_stay(record: PatientRecord, as_of: datetime) -> IcuStay | None:
+    """The ICU stay that covers `as_of`, or None; a stay in an ICU location begins when that location's period does.
+
+    Of several, the one that began last.
+    """
+    stays = [stay for entry in record.encounters if (stay := _icu_stay(entry, as_of)) is not None]
+    return max(stays, key=lambda stay: stay.start, default=None)
+
+
+def unmet_criteria(
+    manifest: ModelManifest, folder: Path, record: PatientRecord, as_of: datetime
+) -> tuple[AbstentionReason, ...]:
+    """The reasons why this patient is outside the model's population, none if inside."""
+    return tuple(
+        AbstentionReason(f"outside-population:{criterion.kind}", criterion.text)
+        for criterion in manifest.population.criteria
+        if not _CHECKS[criterion.kind](criterion, folder, record, as_of)
+    )
+
+
+@lru_cache(maxsize=64)
+def read_code_list(path: Path) -> tuple[Code, ...]:
+    """The codes of a code-list file: TOML with `[[codes]]` tables of system, code and display.
+
+    Raises:
+        ManifestError: the file is missing or not such a list.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())["codes"]
+        return tuple(Code(item["system"], item["code"], item.get("display", "")) for item in tables)
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as exc:
+        raise ManifestError(f"code list {path.name}: {type(exc).__name__}") from exc
+
+
+def _icu_stay(entry: EncounterEntry, as_of: datetime) -> IcuStay | None:
+    if entry.status not in _OPEN_STATUSES or not entry.covers(as_of):
+        return None
+    for place in entry.locations:
+        period = place.period
+        if _names_icu(place.name) and period is not None and _lies_in(as_of, period):
+            return IcuStay(period.start, entry)
+    if _names_icu(entry.words) and entry.start is not None:
+        return IcuStay(entry.start, entry)
+    return None
+
+
+def _lies_in(moment: datetime, period: Interval) -> bool:
+    """Whether the period covers the moment; one whose end is not given reads as ending where it starts."""
+    return period.start <= moment and (moment <= period.end or period.end == period.start)
+
+
+def _names_icu(words: str) -> bool:
+    return _ICU_WORDS.search(words) is not None and _NOT_ADULT.search(words) is None
+
+
+def _check_age(criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    age = None if record.patient is None else record.patient.age(as_of)
+    return age is not None and _within(age, criterion)
+
+
+def _check_alive(_criterion: Criterion, _folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
+    return record.patient is not None and not record.patient.deceased
+
+
+def _check_sex_recorded(_criterion: Criterion, _folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
+    return record.patient is not None and record.patient.sex is not None
+
+
+def _check_no_condition(criterion: Criterion, folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
+    codes = read_code_list(folder / (criterion.codes or ""))
+    return not any(condition.has_any(codes) for condition in record.conditions)
+
+
+def _check_icu_stay(criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    stay = current_icu_stay(record, as_of)
+    return stay is not None and _within((as_of - stay.start).total_seconds() / 3600, criterion)
+
+
+def _within(value: float, criterion: Criterion) -> bool:
+    low = criterion.at_least is None or value >= criterion.at_least
+    return low and (criterion.at_most is None or value <= criterion.at_most)
+
+
+_CHECKS: dict[str, Callable[[Criterion, Path, PatientRecord, datetime], bool]] = {
+    "age": _check_age,
+    "alive": _check_alive,
+    "sex-recorded": _check_sex_recorded,
+    "no-condition": _check_no_condition,
+    "icu-stay": _check_icu_stay,
+}
