@@ -108,6 +108,8 @@ def present_failure(manifest: ModelManifest, new_uuid: Callable[[], str]) -> Car
 
 def _detail(finding: Finding, manifest: ModelManifest) -> str:
     blocks = list(finding.statements)
+    if finding.figures:
+        blocks.append("\n".join(f"- {label}: {figure}" for label, figure in finding.figures))
     if finding.reasons:
         blocks.append(f"**What moved this estimate**, compared with {manifest.explanation.baseline}:")
         blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
@@ -136,7 +138,7 @@ def _reason_line(evidence: Evidence, moved: Attribution) -> str:
 def _signature(manifest: ModelManifest) -> str:
     return (
         f"_{manifest.title}, model {escape(manifest.id)} version {escape(manifest.version)}. "
-        f"For {manifest.intended_use.users}. It {manifest.intended_use.role} a decision and does not replace judgement._"
+        f"Intended users: {manifest.intended_use.users}. It {manifest.intended_use.role} a decision and does not replace judgement._"
     )
 
 

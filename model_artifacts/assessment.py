@@ -101,6 +101,7 @@ class Finding:
         urgency: how loudly to say it.
         headline: one sentence, under 140 characters, without patient identifiers.
         statements: the risk in words, the natural frequency and the interval, one sentence or two each.
+        figures: further outputs, as label and figure.
         reasons: evidence with its attribution, most important first.
         missing: evidence that was not there, or the reasons for abstaining.
         considerations: what to consider; options, never commands.
@@ -115,3 +116,4 @@ class Finding:
     missing: tuple[str, ...]
     considerations: tuple[str, ...]
     proposals: tuple[Proposal, ...] = ()
+    figures: tuple[tuple[str, str], ...] = ()

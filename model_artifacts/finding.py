@@ -52,11 +52,6 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
     band = manifest.band(risk)
     statements = [f"{natural_frequency(risk, first.event)}."]
     statements += _interval_words(prediction, manifest)
-    statements += [
-        f"{output.label}: {percent(prediction.outputs[output.name])}"
-        for output in manifest.outputs[1:]
-        if output.name in prediction.outputs
-    ]
     if band.meaning:
         statements.append(band.meaning)
     return Finding(
@@ -67,6 +62,11 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
         reasons=leading_reasons(prediction),
         missing=_missing_words(prediction.evidence, prediction.set_aside),
         considerations=band.consider,
+        figures=tuple(
+            (output.label, percent(prediction.outputs[output.name]))
+            for output in manifest.outputs[1:]
+            if output.name in prediction.outputs
+        ),
     )
 
 
