@@ -1,8 +1,9 @@
 """From the bytes an EHR sent to a flat list of resources: Bundles opened, what cannot be read set aside.
 
-A document is one FHIR resource, a Bundle of any type (nested ones too), an OperationOutcome, or JSON null (the prefetch value
-for "no data"). The fast path decodes a document in one call. Only if that fails is each entry decoded alone, so that one
-unreadable resource costs itself and not the record. Imports `resources` and `reasons` only.
+A document is one FHIR resource, a Bundle of any type (nested ones too), an OperationOutcome, JSON null (the prefetch value
+for "no data"), or one of these in the envelope `{"response": …, "resource": …}` of early CDS Hooks clients. The fast path
+decodes a document in one call. Only if that fails is each entry decoded alone, so that one unreadable resource costs
+itself and not the record. Imports `resources` and `reasons` only.
 """
 
 import re
@@ -54,7 +55,7 @@ def read_documents(documents: Iterable[bytes | msgspec.Raw]) -> tuple[Located, l
         try:
             resource = document_decoder.decode(document)
         except DECODE_ERRORS:
-            for resource, full_url in _read_loosely(document, None, set_aside):
+            for resource, full_url in _read_loosely(document, set_aside):
                 _open(resource, full_url, located, set_aside)
         else:
             if resource is not None:
@@ -84,9 +85,7 @@ def _failures(outcome: OperationOutcome) -> Iterator[SetAside]:
             yield SetAside("OperationOutcome", None, Reason.OPERATION_OUTCOME, _name(issue.code) or "")
 
 
-def _read_loosely(
-    document: bytes | msgspec.Raw, full_url: str | None, set_aside: list[SetAside]
-) -> Iterator[tuple[AnyResource, str | None]]:
+def _read_loosely(document: bytes | msgspec.Raw, set_aside: list[SetAside]) -> Iterator[tuple[AnyResource, str | None]]:
     """The readable resources of a document that as a whole is not; the rest goes to `set_aside`."""
     try:
         loose = _LOOSE.decode(document)
@@ -96,6 +95,9 @@ def _read_loosely(
     except DECODE_ERRORS:
         set_aside.append(SetAside("unknown", None, Reason.NOT_JSON))
         return
+    if loose.resource_type is None and bytes(loose.resource):
+        yield from _read_entry(document, set_aside)
+        return
     if loose.resource_type != "Bundle" or loose.entry is None:
         reference = f"{_name(loose.resource_type)}/{_name(loose.id)}" if loose.id and _name(loose.id) else None
         set_aside.append(SetAside(_name(loose.resource_type) or "unknown", reference, Reason.UNREADABLE))
@@ -104,7 +106,7 @@ def _read_loosely(
         yield from _read_entry(raw, set_aside)
 
 
-def _read_entry(raw: msgspec.Raw, set_aside: list[SetAside]) -> Iterator[tuple[AnyResource, str | None]]:
+def _read_entry(raw: bytes | msgspec.Raw, set_aside: list[SetAside]) -> Iterator[tuple[AnyResource, str | None]]:
     try:
         entry = _LOOSE_ENTRY.decode(raw)
     except DECODE_ERRORS:
@@ -115,7 +117,7 @@ def _read_entry(raw: msgspec.Raw, set_aside: list[SetAside]) -> Iterator[tuple[A
     try:
         resource = document_decoder.decode(entry.resource)
     except DECODE_ERRORS:
-        yield from _read_loosely(entry.resource, entry.full_url, set_aside)
+        yield from _read_loosely(entry.resource, set_aside)
     else:
         if resource is not None:
             yield resource, entry.full_url

@@ -167,7 +167,7 @@ def _extract_one(record: PatientRecord, spec: FeatureSpec, as_of: datetime, set_
         if _moment(value) <= as_of:
             past.append(value)
         else:
-            set_aside.append(SetAside("Observation", value.source, Reason.FUTURE, spec.name))
+            set_aside.append(_aside(value, Reason.FUTURE, spec.name))
     if spec.statistic in {"latest", "first"}:
         return _single(spec, past if spec.statistic == "first" else past[::-1], as_of, set_aside)
     return _aggregate(spec, past, as_of, set_aside)
@@ -177,24 +177,26 @@ def _single(
     spec: FeatureSpec, ordered: list[ObservedValue], as_of: datetime, set_aside: list[SetAside]
 ) -> FeatureValue:
     """The first result of the order that records a measurement decides (rule 3)."""
+    passed_over = Reason.MISSING
     for observed in ordered:
         number, reason, words = read_number(observed, spec)
-        if reason is not None:
-            set_aside.append(
-                SetAside("Observation", observed.source, reason, f"{spec.name}: {words}" if words else spec.name)
-            )
-        if reason is Reason.NO_VALUE:
-            continue
         if spec.max_age is not None and as_of - _moment(observed) > spec.max_age:
-            if spec.statistic == "first":
-                continue
-            number, reason = None, Reason.STALE
+            number, reason, words = None, Reason.STALE, ""
+        if reason is not None:
+            set_aside.append(_aside(observed, reason, spec.name, words))
+        if reason is Reason.NO_VALUE or (reason is Reason.STALE and spec.statistic == "first"):
+            passed_over = reason
+            continue
         return FeatureValue(
             *(spec.name, spec.label, number, spec.unit, observed.observed_at, observed.source),
             absence=reason,
             note=_note(observed),
         )
-    return FeatureValue(spec.name, spec.label, None, spec.unit, absence=Reason.STALE if ordered else Reason.MISSING)
+    return FeatureValue(spec.name, spec.label, None, spec.unit, absence=passed_over)
+
+
+def _aside(observed: ObservedValue, reason: Reason, name: str, words: str = "") -> SetAside:
+    return SetAside("Observation", observed.source, reason, f"{name}: {words}" if words else name)
 
 
 def _aggregate(
@@ -264,8 +266,7 @@ def extract_events(record: PatientRecord, specs: Sequence[EventSpec], start: dat
             if number is not None:
                 rows.append((at, index, number, observed.source))
             elif reason is not None:
-                detail = f"{spec.variable}: {words}" if words else spec.variable
-                set_aside.append(SetAside("Observation", observed.source, reason, detail))
+                set_aside.append(_aside(observed, reason, spec.variable, words))
     rows.sort(key=itemgetter(0))  # stable, so one moment keeps the order of the specs
     return EventSequence(
         times_h=np.array([(row[0] - start) / _HOUR for row in rows], np.float64),

@@ -127,9 +127,9 @@ class Condition(_Resource, tag="Condition", frozen=True):
 
     id: str | None = None
     meta: Meta | None = None
-    clinical_status: CodeableConcept | None = None
-    verification_status: CodeableConcept | None = None
-    category: tuple[CodeableConcept, ...] | None = None
+    # A bare code is STU3's form, still found in the CDS Hooks specification's own examples.
+    clinical_status: CodeableConcept | str | None = None
+    verification_status: CodeableConcept | str | None = None
     code: CodeableConcept | None = None
     subject: Reference | None = None
     encounter: Reference | None = None
@@ -314,6 +314,7 @@ class LooseResource(_Element, frozen=True):
     resource_type: str | None = None
     id: str | None = None
     entry: tuple[msgspec.Raw, ...] | None = None
+    resource: msgspec.Raw = msgspec.Raw()
 
 
 document_decoder: "msgspec.json.Decoder[AnyResource | None]" = msgspec.json.Decoder(AnyResource | None)

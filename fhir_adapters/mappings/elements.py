@@ -30,10 +30,10 @@ def read_text(concept: CodeableConcept | None) -> str:
     return concept.text or next((coding.display for coding in concept.coding or () if coding.display), "")
 
 
-def first_code(concept: CodeableConcept | None) -> str:
+def first_code(concept: CodeableConcept | str | None) -> str:
     """The first bare code of a concept whose system FHIR fixes, such as clinicalStatus; empty when there is none."""
-    if concept is None:
-        return ""
+    if concept is None or isinstance(concept, str):
+        return concept or ""
     return next((coding.code for coding in concept.coding or () if coding.code), "")
 
 

@@ -68,11 +68,12 @@ def read_medication(
         words = use.medication_reference.display or ""
         concept = _contained_concept(use, reference[1:]) if reference.startswith("#") else medications.get(reference)
     encounter = use.encounter if isinstance(use, MedicationRequest) else use.context
+    codes = read_codes(concept)
     return MedicationEntry(
         resource_type=type(use).__name__,
         source=source,
-        codes=read_codes(concept),
-        text=read_text(concept) or words,
+        codes=codes,
+        text=read_text(concept) or words or next((code.code for code in codes), ""),
         status=use.status or "unknown",
         intent=(use.intent or "") if isinstance(use, MedicationRequest) else "",
         when=_read_when(use),
