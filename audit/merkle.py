@@ -169,22 +169,33 @@ def prove_consistency(old: TreeSize, new: TreeSize, node: NodeReader) -> tuple[S
 def check_consistency(old: TreeSize, new: TreeSize, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:
     """Returns if the tree (new, new_root) extends the tree (old, old_root) (RFC 9162 §2.1.4.2).
 
-    (1) sizes are in order and every hash has 32 bytes;
+    (1) sizes are in order;
     (2) from the empty tree anything follows: the proof is empty, which proves nothing about new_root;
     (3) equal sizes need equal roots and an empty proof;
-    (4) fold the proof twice: over what the old tree holds, and over what the new one holds;
-    (5) the proof ends exactly at the root and both folds give the roots.
+    (4) every hash has 32 bytes;
+    (5) fold the proof twice: over what the old tree holds, and over what the new one holds;
+    (6) the proof ends exactly at the root and both folds give the roots.
 
     Raises:
         ProofError: a step fails.
     """
-    _check_lengths(old_root, new_root, *proof)  # (1)
-    if not 0 <= old <= new:
+    if not 0 <= old <= new:  # (1)
         message = f"size went from {old} to {new}"
         raise ProofError(message)
-    if old == 0 or old == new:
-        _check_trivial_consistency(old, proof, old_root, new_root, same_size=old == new)  # (2) (3)
+    if old == 0 and old_root != EMPTY_ROOT:  # (2)
+        raise ProofError("the empty tree has another root")
+    if old in (0, new) and proof:  # (2) (3)
+        raise ProofError("consistency proof is too long")
+    if old == new:  # (3)
+        if old_root != new_root:
+            raise ProofError("equal sizes with different roots")
         return
+    _check_lengths(old_root, new_root, *proof)  # (4)
+    if old:
+        _check_growth(old, new, proof, old_root, new_root)
+
+
+def _check_growth(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:
     row = [old_root, *proof] if old & (old - 1) == 0 else list(proof)  # a perfect old tree is its own first node
     if not row:
         raise ProofError("consistency proof is too short")
@@ -192,7 +203,7 @@ def check_consistency(old: TreeSize, new: TreeSize, proof: Sequence[bytes], old_
     while position & 1:
         position, last = position >> 1, last >> 1
     old_folded = new_folded = Sha256(row[0])
-    for sibling in row[1:]:  # (4)
+    for sibling in row[1:]:  # (5)
         if last == 0:
             raise ProofError("consistency proof is too long")
         if position & 1 or position == last:
@@ -201,21 +212,10 @@ def check_consistency(old: TreeSize, new: TreeSize, proof: Sequence[bytes], old_
         else:
             new_folded = node_hash(new_folded, sibling)
         position, last = position >> 1, last >> 1
-    if last != 0:  # (5)
+    if last != 0:  # (6)
         raise ProofError("consistency proof is too short")
     if old_folded != old_root or new_folded != new_root:
         raise ProofError("consistency proof leads to another root")
-
-
-def _check_trivial_consistency(
-    old: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes, *, same_size: bool
-) -> None:
-    if proof:
-        raise ProofError("consistency proof is too long")
-    if old == 0 and old_root != EMPTY_ROOT:
-        raise ProofError("the empty tree has another root")
-    if same_size and old_root != new_root:
-        raise ProofError("equal sizes with different roots")
 
 
 def _skip_right_edge(position: int, last: int) -> tuple[int, int]:

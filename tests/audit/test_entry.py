@@ -1,0 +1,186 @@
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.entry import (
+    MAX_INTEGER,
+    ConfigEntry,
+    Entry,
+    EpochEntry,
+    FeedbackEntry,
+    GapEntry,
+    PayloadReference,
+    Service,
+    VerifyEntry,
+    format_entry,
+    format_json,
+    format_time,
+    parse_entry,
+    read_header,
+)
+from audit.errors import AuditError, EntryError
+
+ID = "0123456789abcdef0123456789abcdef"
+DIGEST = "5a" * 32
+TIME = "2026-03-01T08:00:00.000000Z"
+COMMON = {"id": ID, "time": TIME, "clock": "synchronised", "tenant": "north"}
+
+OTHER_KINDS: list[Entry] = [
+    GapEntry(**COMMON, since=TIME, until=TIME, reason="storage", unacknowledged=3),
+    ConfigEntry(**COMMON, software=DIGEST, software_version="0.1.0", config=DIGEST, models=(DIGEST,)),
+    EpochEntry(
+        **COMMON, origin="hospital.example/cds-audit/north/2", reason="key-compromise", previous="a\n0\nb\n\n— a b\n"
+    ),
+    VerifyEntry(**COMMON, size=10, root=DIGEST, outcome="valid", first_bad_index=None),
+    FeedbackEntry(
+        **COMMON,
+        service=Service(id="prevent-cvd", version="1"),
+        card="0c8b6f0e-9b5c-4b39-8d4f-f7a2a5a3a7b1",
+        outcome="overridden",
+        accepted_suggestions=(),
+        override_reason="patient-declined",
+        outcome_time=TIME,
+        payload=PayloadReference(sha256=DIGEST, key_id="tenant:00000000"),
+    ),
+]
+
+# Golden bytes: a released kind never changes.
+GOLDEN_GAP = (
+    b'{"_t":"gap/v1","clock":"synchronised","id":"0123456789abcdef0123456789abcdef","reason":"storage",'
+    b'"since":"2026-03-01T08:00:00.000000Z","tenant":"north","time":"2026-03-01T08:00:00.000000Z",'
+    b'"unacknowledged":3,"until":"2026-03-01T08:00:00.000000Z"}'
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="ascii")), inner),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_entry_bytes_equal_an_independent_jcs(value: object) -> None:
+    assert format_json(value) == rfc8785.dumps(value)
+
+
+@given(json_values)
+def test_entry_bytes_equal_those_of_the_standard_library(value: object) -> None:
+    expected = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert format_json(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [1.5, 1.0, float("nan"), {"a": [0.1]}, {"é": 1}, {1: 2}, 2**53, -(2**53), b"a", {"a"}, "\ud800"]
+)
+def test_entry_json_refuses_what_may_not_be_logged(value: object) -> None:
+    with pytest.raises(EntryError):
+        format_json(value)
+
+
+def test_entry_gap_has_its_golden_bytes() -> None:
+    assert format_entry(OTHER_KINDS[0]) == GOLDEN_GAP
+
+
+def test_entry_decision_has_its_golden_bytes(decision) -> None:
+    data = format_entry(decision(ID))
+    assert data.startswith(b'{"_t":"decision/v1","abstention":[],"cards":[{"indicator":"warning","suggestions":[],')
+    assert rfc8785.dumps(json.loads(data)) == data
+    assert len(data) < 2048
+
+
+def test_entry_kinds_round_trip(decision) -> None:
+    for entry in [decision(ID), *OTHER_KINDS]:
+        assert parse_entry(format_entry(entry)) == entry
+        assert rfc8785.dumps(json.loads(format_entry(entry))) == format_entry(entry)
+
+
+def test_entry_header_is_read_from_every_kind(decision) -> None:
+    for entry in [decision(ID), *OTHER_KINDS]:
+        header = read_header(format_entry(entry))
+        assert (header.id, header.time, header.tenant) == (ID, TIME, "north")
+    assert (
+        read_header(b'{"_t":"access/v7","id":"%s","tenant":"t","time":"%s"}' % (ID.encode(), TIME.encode())).type
+        == "access/v7"
+    )
+
+
+def _strings(value: object, path: tuple = ()) -> Iterator[tuple]:
+    if isinstance(value, str):
+        yield path
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _strings(member, (*path, key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _strings(item, (*path, position))
+
+
+def test_entry_has_no_field_that_takes_free_text(decision) -> None:
+    data = json.loads(
+        format_entry(decision(ID, abstention=("too-old",), payload=PayloadReference(sha256=DIGEST, key_id="k")))
+    )
+    places = list(_strings(data))
+    assert len(places) > 40
+    for place in places:
+        for text in ("Jane Doe", "MRN 12345", "eGFR 41.5 mL/min", "Jane\n"):
+            changed = json.loads(json.dumps(data))
+            holder = changed
+            for step in place[:-1]:
+                holder = holder[step]
+            holder[place[-1]] = text
+            with pytest.raises(EntryError) as caught:
+                parse_entry(format_json(changed))
+            assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b'"unacknowledged":3', b'"unacknowledged":3.0'),
+        lambda data: data.replace(b'"unacknowledged":3', b'"unacknowledged":-1'),
+        lambda data: data.replace(b'"unacknowledged":3', b'"unacknowledged":9007199254740992'),
+        lambda data: data.replace(b'"unacknowledged":3', b'"unacknowledged": 3'),
+        lambda data: data.replace(b'"reason":"storage"', b'"reason":"\\u0073torage"'),
+        lambda data: data.replace(b'"reason":"storage"', b'"reason":"storage","reason":"storage"'),
+        lambda data: data.replace(b'"reason":"storage",', b""),
+        lambda data: data.replace(b'"reason":"storage"', b'"reason":"storage","remark":"x"'),
+        lambda data: data.replace(b"gap/v1", b"gap/v2"),
+        lambda data: data.replace(b"gap/v1", b"decision/v1"),
+        lambda data: data + b"\n",
+        lambda data: b"[" + data + b"]",
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: data.replace(b"storage", b"\xff\xfe"),
+    ],
+)
+def test_entry_in_any_other_spelling_is_refused(change) -> None:
+    assert parse_entry(GOLDEN_GAP)
+    with pytest.raises(EntryError):
+        parse_entry(change(GOLDEN_GAP))
+
+
+def test_entry_larger_than_a_bundle_holds_is_refused(decision) -> None:
+    with pytest.raises(EntryError, match="at most 65535 bytes"):
+        format_entry(decision(ID, abstention=("x" * 100,) * 700))
+
+
+@given(st.binary() | st.text().map(str.encode) | json_values.map(format_json))
+def test_entry_parsers_raise_nothing_foreign(data: bytes) -> None:
+    for parse in (parse_entry, read_header):
+        try:
+            parse(data)
+        except AuditError:
+            continue
+
+
+def test_entry_time_is_utc_of_fixed_width() -> None:
+    east = timezone(timedelta(hours=2))
+    assert format_time(datetime(2026, 3, 1, 10, 0, tzinfo=east)) == TIME
+    assert format_time(datetime(2026, 3, 1, 8, 0, 0, 5, tzinfo=UTC)) == "2026-03-01T08:00:00.000005Z"
+    with pytest.raises(EntryError):
+        format_time(datetime(2026, 3, 1, 8, 0))  # noqa: DTZ001 - the point of the test

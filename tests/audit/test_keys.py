@@ -1,0 +1,74 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.errors import FormatError, KeyFileError
+from audit.keys import Ed25519Signer, format_skey, init_keys, load_keys, load_vkeys, parse_skey
+from audit.note import check_ed25519
+
+ORIGIN = "hospital.example/cds-audit/north/1"
+
+
+def test_keys_made_are_loaded(tmp_path: Path) -> None:
+    made = init_keys(tmp_path, ORIGIN, os.urandom)
+    loaded = load_keys(tmp_path)
+    assert loaded.signer.verifier_key == made.signer.verifier_key
+    assert (loaded.index_key, loaded.payload_key) == (made.index_key, made.payload_key)
+    assert load_vkeys(tmp_path / "log.vkey") == (made.signer.verifier_key,)
+    check_ed25519(made.signer.verifier_key.public_key, loaded.signer.sign(b"text"), b"text")
+
+
+def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
+    init_keys(tmp_path, ORIGIN, os.urandom)
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    for path in (tmp_path / "keys").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["signing.key", "index.key", "payload.key"])
+def test_keys_open_to_others_are_refused(tmp_path: Path, name: str) -> None:
+    init_keys(tmp_path, ORIGIN, os.urandom)
+    (tmp_path / "keys" / name).chmod(0o640)
+    with pytest.raises(KeyFileError, match=f"{name}: expected mode 0600"):
+        load_keys(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["signing.key", "index.key", "payload.key"])
+@pytest.mark.parametrize("content", [b"", b"zz", b"PRIVATE+KEY+a+b+c", b"\xff"])
+def test_keys_malformed_are_refused_without_being_shown(tmp_path: Path, name: str, content: bytes) -> None:
+    init_keys(tmp_path, ORIGIN, os.urandom)
+    (tmp_path / "keys" / name).write_bytes(content)
+    with pytest.raises(KeyFileError):
+        load_keys(tmp_path)
+
+
+def test_keys_are_never_overwritten(tmp_path: Path) -> None:
+    init_keys(tmp_path, ORIGIN, os.urandom)
+    with pytest.raises(KeyFileError, match="exists already"):
+        init_keys(tmp_path, ORIGIN, os.urandom)
+
+
+def test_keys_need_an_origin_that_can_be_a_key_name(tmp_path: Path) -> None:
+    with pytest.raises(FormatError):
+        init_keys(tmp_path, "two words", os.urandom)
+
+
+def test_keys_show_nothing_when_printed(tmp_path: Path) -> None:
+    keys = init_keys(tmp_path, ORIGIN, os.urandom)
+    assert repr(keys) == f"KeyRing({ORIGIN})"
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_keys_signing_key_round_trips(seed: bytes) -> None:
+    assert parse_skey(format_skey("example.com/log", seed)) == ("example.com/log", seed)
+
+
+def test_keys_signing_key_reads_the_form_of_go() -> None:
+    # golang.org/x/mod/sumdb/note: published test key of PeterNeumann
+    skey = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
+    name, seed = parse_skey(skey)
+    assert Ed25519Signer(name, seed).verifier_key.key_id.hex() == "c74f20a3"
+    assert format_skey(name, seed) == skey
