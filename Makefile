@@ -6,7 +6,7 @@ MODEL ?= icu_mortality
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check bench train setup-train lock clean
+.PHONY: demo test check bench train lock clean
 
 demo: .venv/run        ## start Bedside with the pocket EHR and show a patient's cards
 	$(BIN)/python -m bedside demo $(DEMO)
@@ -31,9 +31,10 @@ train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
 	$(PYTHON) -c 'import sys; sys.exit("Bedside needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-.venv/run: .venv/bin/python requirements/run.lock pyproject.toml
+.venv/run: .venv/bin/python requirements/build.lock requirements/run.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/test: .venv/run requirements/test.lock
@@ -46,8 +47,14 @@ train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
 	$(BIN)/python -m pip install --quiet -r requirements/train.lock
 	touch $@
 
-lock:                  ## renew the lock files from pyproject.toml
-	$(PYTHON) -m benchmarks.lock
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+  --no-emit-index-url --no-emit-find-links --no-emit-options
+
+lock: .venv/run        ## renew the hashed lock files from pyproject.toml (train.lock is kept by hand: see there)
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(COMPILE) --output-file requirements/build.lock requirements/build.in
+	$(COMPILE) --output-file requirements/run.lock pyproject.toml
+	$(COMPILE) --extra test --output-file requirements/test.lock pyproject.toml
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -138,7 +138,8 @@ def _reason_line(evidence: Evidence, moved: Attribution) -> str:
 def _signature(manifest: ModelManifest) -> str:
     return (
         f"_{manifest.title}, model {escape(manifest.id)} version {escape(manifest.version)}. "
-        f"Intended users: {manifest.intended_use.users}. It {manifest.intended_use.role} a decision and does not replace judgement._"
+        f"Intended users: {manifest.intended_use.users}. "
+        f"It {manifest.intended_use.role} a decision and does not replace judgement._"
     )
 
 
