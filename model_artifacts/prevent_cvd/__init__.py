@@ -1,0 +1,1 @@
+"""AHA PREVENT: 10- and 30-year cardiovascular risk of adults without known cardiovascular disease."""

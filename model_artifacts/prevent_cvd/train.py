@@ -1,0 +1,222 @@
+"""Builds the PREVENT equations as a torch module from the published coefficients and exports them with their explanation.
+
+Nothing is fitted: "training" is arithmetic on `coefficients/*.csv`. Run by `make train MODEL=prevent_cvd`; writes
+`model.onnx`, `metrics.json` and the digests in `manifest.toml`.
+
+The equations (Khan et al., Circulation 2024;149:430): risk = 1 / (1 + exp(-x)), x a sum of coefficient times term. Each
+term is centred as published: age 55 per 10 years, non-HDL-C 3.5 mmol/L, HDL-C 1.3 per 0.3 mmol/L, SBP in two
+pieces at 110 mmHg (the upper centred at 130) per 20, BMI at 30 (the lower centred at 25) per 5, eGFR at 60 (the upper
+centred at 90) per −15, HbA1c 5.3 %.
+
+Which equation: the base one; with HbA1c or the urine albumin–creatinine ratio, the one adding that value; with both, the
+full one with its published term for a missing social deprivation index. That is the rule of `preventr`, and of the AHA's
+calculator when no ZIP code is given. The selection happens inside the graph, by which values are numbers.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from model_artifacts.prevent_cvd.columns import COLUMNS, MEASURED, REFERENCE
+from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
+
+FOLDER = Path(__file__).parent
+VARIANTS = ("base", "hba1c", "uacr", "full")
+HORIZONS = (10, 30)
+SEXES = ("female", "male")
+OUTCOMES = ("total_cvd", "ascvd", "heart_failure")
+STEPS = 12
+
+MMOL_PER_MG_DL = 0.02586  # cholesterol, as PREVENT's own calculator and preventr convert
+LAST_AGE_FOR_30_YEARS = 59  # 30-year equations are published for 30–59 years
+
+# The published rows in the order in which `PreventEquations.terms` computes them.
+TERMS = (
+    "Age, 10 years",
+    "Age squared",
+    "non-HDL-C per 1 mmol/L",
+    "HDL-C per 0.3 mmol/L",
+    "SBP <110 per 20 mmHg",
+    "SBP ≥110 per 20 mmHg",
+    "Diabetes",
+    "Current smoking",
+    "BMI <30, per 5 kg/m2",
+    "BMI 30+, per 5 kg/m2",
+    "eGFR <60, per -15 ml",
+    "eGFR 60+, per -15 ml",
+    "Anti-hypertensive use",
+    "Statin use",
+    "Treated SBP ≥110 mm Hg per 20 mm Hg",
+    "Treated non-HDL-C",
+    "Age per 10yr * non-HDL-C per 1 mmol/L",
+    "Age per 10yr * HDL-C per 0.3 mmol/L",
+    "Age per 10yr * SBP ≥110 mm Hg per 20 mmHg",
+    "Age per 10yr * diabetes",
+    "Age per 10yr * current smoking",
+    "Age per 10yr * BMI 30+ per 5 kg/m2",
+    "Age per 10yr * eGFR <60, per -15 ml",
+    "ln-ACR, mg/g, per 1 ln unit",
+    "HbA1c in DM, per 1%",
+    "HbA1c no DM, per 1%",
+    "Constant",
+)
+# Rows that are zero here: an equation is only used when its value is there, and the deprivation index is never read.
+_NEVER = (
+    "Missing ACR/PCR/Dipstick",
+    "Missing HbA1c",
+    "SDI decile categories 4-6 vs. 1-3",
+    "SDI decile categories 7-10 vs. 1-3",
+)
+_SPELLINGS = {"Age, per 10 years": "Age, 10 years", "Missing SDI": "Constant"}  # always missing: a constant
+
+
+def coefficients() -> Tensor:
+    """The published coefficients, shape (variant, sex, horizon, outcome, term) float64; rows an equation lacks are 0."""
+    table = torch.zeros(len(VARIANTS), len(SEXES), len(HORIZONS), len(OUTCOMES), len(TERMS), dtype=torch.float64)
+    for v, variant in enumerate(VARIANTS):
+        for h, horizon in enumerate(HORIZONS):
+            with (FOLDER / "coefficients" / f"{variant}_{horizon}yr.csv").open(encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    name = row["beta_coefficients"]
+                    if name in _NEVER:
+                        continue
+                    t = TERMS.index(_SPELLINGS.get(name, name))
+                    for s, sex in enumerate(SEXES):
+                        for o, outcome in enumerate(OUTCOMES):
+                            table[v, s, h, o, t] += float(row[f"{sex}_{outcome}"])
+    return table
+
+
+class PreventEquations(nn.Module):
+    """Every published equation at once; the row's sex and which laboratory values are there select one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        flat = coefficients().reshape(-1, len(TERMS)).T.contiguous()
+        self.register_buffer("weights", flat.float())
+
+    def forward(self, person: Tensor, available: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """Risks (n, 6), 10-year before 30-year, as one member; 30-year ones are not-a-number above 59 years.
+
+        `person` (n, 2): age, male. `available` (n, 2): HbA1c, UACR. `measured` (n, 14): `columns.MEASURED`.
+        """
+        logits = (self.terms(person, measured) @ self.weights).reshape(-1, len(VARIANTS) * len(SEXES), 6)
+        hba1c, uacr, male = available[:, 0:1], available[:, 1:2], person[:, 1:2]
+        neither, both = (1 - hba1c) * (1 - uacr), hba1c * uacr
+        variant = torch.cat([neither, hba1c * (1 - uacr), uacr * (1 - hba1c), both], dim=1)
+        chosen = torch.stack([variant * (1 - male), variant * male], dim=2).reshape(-1, len(VARIANTS) * len(SEXES), 1)
+        risk = torch.sigmoid((logits * chosen).sum(dim=1))
+        defined = person[:, 0:1] <= LAST_AGE_FOR_30_YEARS
+        late = torch.where(defined, risk[:, 3:], torch.full_like(risk[:, 3:], float("nan")))
+        probability = torch.cat([risk[:, :3], late], dim=1)
+        return probability, probability.unsqueeze(1)
+
+    def terms(self, person: Tensor, measured: Tensor) -> Tensor:
+        """The centred terms (n, 27) in the order of `TERMS`."""
+        m = dict(zip(MEASURED, measured.split(1, dim=1), strict=True))
+        age = (person[:, 0:1] - 55) / 10
+        non_hdl = (m["total_cholesterol"] - m["hdl_cholesterol"]) * MMOL_PER_MG_DL - 3.5
+        hdl = (m["hdl_cholesterol"] * MMOL_PER_MG_DL - 1.3) / 0.3
+        low_sbp, sbp = (m["sbp_below_110"] - 110) / 20, (m["sbp_above_110"] - 130) / 20
+        low_bmi, bmi = (m["bmi_below_30"] - 25) / 5, (m["bmi_above_30"] - 30) / 5
+        low_egfr, egfr = (m["egfr_below_60"] - 60) / -15, (m["egfr_above_60"] - 90) / -15
+        dm, smoking = m["diabetes"], m["smoking"]
+        treated, statin = m["bp_treatment"], m["statin"]
+        hba1c = m["hba1c"] - 5.3
+        main = [age, age * age, non_hdl, hdl, low_sbp, sbp, dm, smoking, low_bmi, bmi, low_egfr, egfr, treated, statin]
+        products = [treated * sbp, statin * non_hdl, age * non_hdl, age * hdl, age * sbp, age * dm, age * smoking]
+        products += [age * bmi, age * low_egfr]
+        optional = [m["ln_uacr"], hba1c * dm, hba1c * (1 - dm)]
+        return torch.cat([*main, *products, *optional, torch.ones_like(age)], dim=1)
+
+
+def prepare(inputs: Tensors) -> Tensors:
+    """The module's inputs from the graph's one tensor `features` (n, 13), the columns of `columns.COLUMNS`.
+
+    Values with a knot become two, below and above it, so that the path of the explanation crosses no kink.
+    """
+    c = dict(zip(COLUMNS, inputs["features"].split(1, dim=1), strict=True))
+    has_hba1c, has_uacr = (1 - torch.isnan(c[name]).to(torch.float32) for name in ("hba1c", "uacr"))
+    hba1c = torch.where(has_hba1c > 0, c["hba1c"], torch.full_like(has_hba1c, 5.3))
+    ln_uacr = torch.log(torch.where(has_uacr > 0, c["uacr"], torch.ones_like(has_uacr)))
+    parts = [c["total_cholesterol"], c["hdl_cholesterol"]]
+    for name, knot in (("sbp", 110.0), ("bmi", 30.0), ("egfr", 60.0)):
+        parts += [c[name].clamp(max=knot), c[name].clamp(min=knot)]
+    parts += [c["diabetes"], c["smoking"], c["bp_treatment"], c["statin"], hba1c, ln_uacr]
+    person = torch.cat([c["age"], c["male"]], dim=1)
+    return {"person": person, "available": torch.cat([has_hba1c, has_uacr], 1), "measured": torch.cat(parts, 1)}
+
+
+def baseline(inputs: Tensors) -> Tensors:
+    """The same person with the reference values; a laboratory value that is not there is not there here either."""
+    measured = inputs["measured"]
+    reference = torch.tensor([REFERENCE[name] for name in MEASURED]).expand_as(measured)
+    hba1c, uacr = inputs["available"][:, 0:1], inputs["available"][:, 1:2]
+    present = torch.cat([torch.ones_like(measured[:, :-2]), hba1c, uacr], dim=1)
+    return {"measured": torch.where(present > 0, reference, measured)}
+
+
+EXPLANATION = Explanation(explained=0, inputs=("measured",), baseline=baseline, steps=STEPS, prepare=prepare)
+
+
+def random_people(n: int, seed: int) -> Tensor:
+    """People drawn evenly over the equations' ranges, (n, 13) float32; half lack HbA1c, half UACR."""
+    random = np.random.default_rng(seed)
+    low = [30, 0, 130, 20, 90, 18.5, 15, 0, 0, 0, 0, 3, -2.3]
+    high = [79, 1, 320, 100, 200, 39.9, 140, 1, 1, 1, 1, 15, 10.1]
+    rows = random.uniform(low, high, (n, len(COLUMNS)))
+    for column in (0, 1, 7, 8, 9, 10):
+        rows[:, column] = rows[:, column].round()
+    rows[:, 12] = np.exp(rows[:, 12])
+    for column in (11, 12):
+        rows[random.random(n) < 0.5, column] = np.nan
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def main() -> None:
+    """Exports the graph, measures it and writes digests into the manifest."""
+    module, path = PreventEquations(), FOLDER / "model.onnx"
+    export_explained(module, {"features": random_people(3, 0)}, path, EXPLANATION, dynamic_batch=True)
+    people = random_people(20_000, 1)
+    people = people[people[:, 0] <= LAST_AGE_FOR_30_YEARS]  # NaN has no difference
+    parity = check_parity(path, module, {"features": people}, EXPLANATION)
+    metrics = json.loads((FOLDER / "published.json").read_text(encoding="utf-8"))
+    metrics["measured"] = {
+        "people": len(people),
+        "torch_onnx_max_difference": max(parity.values()),
+        "completeness_gap_max": completeness_gap(path, people),
+    }
+    (FOLDER / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sign_off(path)
+
+
+def completeness_gap(path: Path, people: Tensor) -> float:
+    """The largest gap of the exported graph over `people`."""
+    session = onnxruntime.InferenceSession(path)
+    return float(np.abs(session.run(["completeness_gap"], {"features": people.numpy()})[0]).max())
+
+
+def sign_off(path: Path) -> None:
+    """Writes the digests of the graph and of the files that decide the answer into the manifest."""
+    manifest = FOLDER / "manifest.toml"
+    text = re.sub(
+        r'^sha256 = "[^"]*"', f'sha256 = "{_digest(path)}"', manifest.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    listed = re.compile(r'^"([\w.]+)" = "[^"]*"$', re.MULTILINE)
+    text = listed.sub(lambda found: f'"{found[1]}" = "{_digest(FOLDER / found[1])}"', text)
+    manifest.write_text(text, encoding="utf-8")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
