@@ -17,8 +17,7 @@ from demo.cards import INDICATORS
 from demo.chart_view import view_banner, view_chart
 from demo.client import CdsCall, CdsClient, Via
 from demo.errors import CdsServiceError
-from demo.markdown import is_web_link
-from demo.markdown_views import render_html
+from demo.markdown import is_web_link, render_html
 from demo.store import ChartStore
 
 CONTENT_SECURITY_POLICY = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from demo.cards import INDICATORS, Card
 from demo.chart_view import Banner
 from demo.client import CdsCall, Via
-from demo.markdown_views import render_lines
+from demo.markdown import render_lines
 
 WIDTH = 100
 _INDENT = "  "

@@ -1,47 +1,58 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.markdown import Heading, ListBlock, Paragraph, Run, Table, parse_markdown, parse_runs
+from demo.markdown import is_web_link, render_html, render_lines
+
+_ALLOWED = re.compile(
+    r"</?(?:p|ul|ol|li|strong|em|code|pre|blockquote|hr|br|h[4-6]|table|thead|tbody|tr|td|th)(?: /)?>"
+    r'|<ol start="\d+">|<div class="scroll" tabindex="0" role="region" aria-label="Table">|</div>|<code class="[^"<>]*">'
+    r'|<a href="https?://[^"<>]*" (?:title="[^"<>]*" )?rel="noopener noreferrer" target="_blank">|</a>'
+    r'|<t[hd] style="text-align:(?:left|right|center)">'
+)
 
 
-def test_markdown_blocks_of_a_card() -> None:
-    text = "# Risk\n\nIn words,\nplainly.\n- one\n  more\n- two\n\n| a | b |\n|---|:-:|\n| 1 | 2 |\nEnd"
-    heading, words, items, table, end = parse_markdown(text)
-    assert heading == Heading(1, (Run("Risk"),))
-    assert words == Paragraph((Run("In words, plainly."),))
-    assert items == ListBlock(False, ((Run("one more"),), (Run("two"),)))
-    assert table == Table(((Run("a"),), (Run("b"),)), (((Run("1"),), (Run("2"),)),))
-    assert end == Paragraph((Run("End"),))
+@given(st.text(alphabet="ab *_`[]()!|\\#-1.\n<>&;:/\"'=~", max_size=300))
+def test_markdown_html_has_only_known_tags(text: str) -> None:
+    rest = _ALLOWED.sub("", render_html(text))
+    assert "<" not in rest
+    assert ">" not in rest
+
+
+def test_markdown_html_escapes_markup_and_attributes() -> None:
+    html = render_html('<script>alert(1)</script> [a"b](https://example.org/?x=1&y=2)')
+    assert "&lt;script&gt;" in html
+    assert 'href="https://example.org/?x=1&amp;y=2"' in html
+    assert "a&quot;b" in html
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("**bold** and _soft_", (Run("bold", "bold"), Run(" and "), Run("soft", "italic"))),
-        (r"\*\*not bold\*\* \<b\> a\_b", (Run("**not bold** <b> a_b"),)),
-        ("a &lt; b &#46; c", (Run("a < b . c"),)),
-        ("snake_case_name", (Run("snake_case_name"),)),
-        ("`a*b*`", (Run("a*b*", "code"),)),
-        ("[x](https://example.org/?a=1&amp;b)", (Run("x", href="https://example.org/?a=1&b"),)),
-        ("[x](javascript:alert)", (Run("[x](javascript:alert)"),)),
-        ("[x](//example.org)", (Run("[x](//example.org)"),)),
-        ("_model a\\_b version 1._", (Run("model a_b version 1.", "italic"),)),
-        ("2 * 3 * 4", (Run("2 * 3 * 4"),)),
-    ],
+    "target", ["javascript:alert(1)", "data:text/html,x", "//example.org", "ftp://example.org", "#x"]
 )
-def test_markdown_runs(text: str, expected: tuple[Run, ...]) -> None:
-    assert parse_runs(text) == expected
+def test_markdown_html_links_nothing_but_http(target: str) -> None:
+    assert not is_web_link(target)
+    assert "<a " not in render_html(f"[x]({target})")
 
 
-def test_markdown_escaped_bar_stays_in_its_cell() -> None:
-    (table,) = parse_markdown("| a | b |\n|---|---|\n| x \\| y | z |")
-    assert isinstance(table, Table)
-    assert table.rows == (((Run("x | y"),), (Run("z"),)),)
+def test_markdown_html_shows_no_images() -> None:
+    assert "<img" not in render_html("![x](https://example.org/a.png)")
 
 
-@given(st.text(alphabet="ab *_`[]()|\\#-+1.\n<>&;:/", max_size=200))
-def test_markdown_any_text_is_read(text: str) -> None:
-    parse_markdown(text)
+def test_markdown_headings_start_at_h4() -> None:
+    assert render_html("# a") == "<h4>a</h4>\n"
+    assert render_html("#### b") == "<h5>b</h5>\n"
+
+
+def test_markdown_lines_are_wrapped_and_plain() -> None:
+    lines = render_lines("**Risk** of " + "very " * 40 + "\n\n- a\n- b\n\nend [of](https://example.org/) it", 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert lines[0].startswith("Risk of very")
+    assert lines[-5:] == ["", "• a", "• b", "", "end of (https://example.org/) it"]
+
+
+def test_markdown_lines_of_a_table_are_rows() -> None:
+    assert render_lines("| Test | Value |\n|---|---|\n| HbA1c | 7 % |", 60) == ["• Test  Value", "• HbA1c  7 %"]
