@@ -103,7 +103,7 @@ def _level(token: Token) -> int:
 
 def _make_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table").disable("image")
-    parser.validateLink = is_web_link  # type: ignore[method-assign, assignment] - the library's documented hook
+    setattr(parser, "validateLink", is_web_link)  # noqa: B010 - the library's documented hook, typed as a method
     return parser
 
 
