@@ -40,9 +40,11 @@ from model_artifacts.runtime import Assessed
 
 EXPLANATION_METHOD = "integrated-gradients"
 SERVICE_VERSION = "1"
-# SMART App Launch 2.2, scopes v1 and v2 without search parameters, which could hold anything.
+# SMART App Launch 2.2, scopes v1 and v2 for what Bedside may read. Search parameters, other types and contexts are left out:
+# they are the client's free text, and a leaf has room for none.
 _SMART_SCOPE = re.compile(
-    r"(patient|user|system)/([A-Z][A-Za-z]{1,40}|\*)\.(read|write|\*|c?r?u?d?s?)|openid|fhirUser|launch(/[a-z]+)?|offline_access"
+    r"(patient|user|system)/(Patient|Observation|Condition|Encounter|Medication(Request|Statement|Administration)?|\*)"
+    r"\.(read|write|\*|c?r?u?d?s?)|openid|fhirUser|launch(/patient|/encounter)?|online_access|offline_access"
 )
 
 
@@ -180,8 +182,9 @@ def _request(decision: Decision, context: Context) -> Request:
 def _scopes(request: HookRequest) -> tuple[str, ...]:
     """The SMART scopes among those granted; whatever else a client writes there is only counted."""
     granted = [] if request.fhir_authorization is None else request.fhir_authorization.scope.split()
-    known = tuple(scope for scope in granted if _SMART_SCOPE.fullmatch(scope))
-    return known if len(known) == len(granted) else (*known, f"other:{len(granted) - len(known)}")
+    known = [scope for scope in granted if _SMART_SCOPE.fullmatch(scope)]
+    others = len(granted) - len(known)
+    return (*dict.fromkeys(known), f"other:{others}") if others else tuple(dict.fromkeys(known))
 
 
 def _hook_instance(text: str, context: Context) -> str:

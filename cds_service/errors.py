@@ -21,6 +21,12 @@ class BadRequestError(ServiceError):
     issue = "invalid"
 
 
+class MediaTypeError(ServiceError):
+    """The client sent something that does not say it is JSON (415)."""
+
+    issue = "not-supported"
+
+
 class UnknownServiceError(ServiceError):
     """No service has this id (404)."""
 

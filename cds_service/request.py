@@ -75,6 +75,7 @@ def parse_hook_request(body: bytes) -> HookRequest:
     """
     try:
         wire = _DECODER.decode(body)
+        context = {name: msgspec.json.decode(value) for name, value in wire.context.items()}
     except msgspec.ValidationError as exc:
         raise BadRequestError(f"request is not a CDS Hooks call: {_without_values(exc)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -84,7 +85,7 @@ def parse_hook_request(body: bytes) -> HookRequest:
     return HookRequest(
         hook=wire.hook,
         hook_instance=wire.hook_instance,
-        context=_parse_context(wire.hook, wire.context),
+        context=_parse_context(wire.hook, context),
         fhir_server=wire.fhir_server or None,
         fhir_authorization=_parse_authorization(wire),
         prefetch={key: bytes(value) for key, value in (wire.prefetch or {}).items()},
@@ -92,19 +93,20 @@ def parse_hook_request(body: bytes) -> HookRequest:
     )
 
 
-def _parse_context(hook: str, context: dict[str, msgspec.Raw]) -> HookContext:
+def _parse_context(hook: str, context: dict[str, object]) -> HookContext:
     if hook not in PARSERS:
         raise BadRequestError(f"hook: expected one of {', '.join(sorted(PARSERS))}")
-    return PARSERS[hook]({name: msgspec.json.decode(value) for name, value in context.items()})
+    return PARSERS[hook](context)
 
 
 def _parse_authorization(wire: _WireRequest) -> FhirAuthorization | None:
     sent = wire.fhir_authorization
-    if sent is None or wire.fhir_server is None:
+    if sent is None or not wire.fhir_server:
         return None  # a token without a server has no audience we could trust (3.0 invariant cds-r-1)
     if sent.token_type.lower() != "bearer":
         raise BadRequestError("fhirAuthorization.token_type: expected Bearer")
-    return FhirAuthorization(sent.access_token, sent.scope, sent.subject, sent.patient)
+    patient = None if sent.patient is None else sent.patient.removeprefix("Patient/")
+    return FhirAuthorization(sent.access_token, sent.scope, sent.subject, patient)
 
 
 def _without_values(exc: msgspec.ValidationError) -> str:

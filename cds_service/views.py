@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from cds_service.discovery import discovery_document
 from cds_service.errors import (
     BadRequestError,
+    MediaTypeError,
     MissingDataError,
     NotRecordedError,
     ServiceError,
@@ -31,11 +32,12 @@ blueprint = Blueprint("cds_service", __name__)
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
     BadRequestError: HTTPStatus.BAD_REQUEST,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     UnknownServiceError: HTTPStatus.NOT_FOUND,
     MissingDataError: HTTPStatus.PRECONDITION_FAILED,
     NotRecordedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-HTTP_ISSUES = {404: "not-found", 405: "not-supported", 413: "too-long", 415: "not-supported"}
+HTTP_ISSUES = {404: "not-found", 405: "not-supported"}
 
 
 def desk() -> Desk:
@@ -97,7 +99,7 @@ def _body() -> bytes:
 
 def _require_json() -> None:
     if request.mimetype not in ("application/json", "application/fhir+json"):
-        raise BadRequestError("content-type: expected application/json")
+        raise MediaTypeError("content-type: expected application/json")
 
 
 def _json(status: HTTPStatus, body: bytes) -> Response:

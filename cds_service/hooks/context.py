@@ -14,8 +14,8 @@ from cds_service.errors import BadRequestError
 
 PatientId = NewType("PatientId", str)
 
-# FHIR's id type (R4, 2.24.0.1) plus the underscore that some servers allow.
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# FHIR's id type (R4, 2.24.0.1) plus the underscore that some servers allow; "." and ".." would climb in a URL's path.
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
