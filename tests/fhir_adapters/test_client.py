@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from fhir_adapters.client import FhirClient, fetch_all
 from fhir_adapters.errors import (
@@ -29,6 +38,24 @@ PATIENT = b'{"resourceType":"Patient","id":"1"}'
 Answer = Callable[[socket.socket, str], None]
 
 
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A TLS context for 127.0.0.1 whose own certificate lies in `folder`/ca.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context
+
+
 @dataclass
 class Server:
     """Answers each path as the test says, and remembers the requests it saw."""
@@ -37,21 +64,25 @@ class Server:
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    tls: ssl.SSLContext | None = None
 
     def handle(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    chunk = connection.recv(4096)
-                    if not chunk:
-                        return
-                    head += chunk
-                self.requests.append(head.decode())
-                path = head.split(b" ", 2)[1].decode()
-                self.answers[path](connection, path)
-            except OSError:
-                return  # the client has hung up, which is what some tests are about
+        try:
+            with connection if self.tls is None else self.tls.wrap_socket(connection, server_side=True) as opened:
+                self.answer(opened)
+        except OSError:
+            return  # the client has hung up, which is what some tests are about
+
+    def answer(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            chunk = connection.recv(4096)
+            if not chunk:
+                return
+            head += chunk
+        self.requests.append(head.decode())
+        path = head.split(b" ", 2)[1].decode()
+        self.answers[path](connection, path)
 
 
 def body(content: bytes, status: str = "200 OK", headers: str = "Content-Type: application/fhir+json\r\n") -> Answer:
@@ -207,6 +238,28 @@ def test_client_deadline_holds_against_a_dripping_server(start: bytes, server: S
     with pytest.raises(UpstreamTimeoutError):
         client(0.4).read("A")
     assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("start", [SLOW_BODY, SLOW_HEADERS])
+def test_client_deadline_holds_over_tls(start: bytes, server: Server, client: Make, tmp_path: Path) -> None:
+    server.tls = certificate(tmp_path)
+    server.origin = server.origin.replace("http:", "https:")
+    server.answers["/fhir/A"] = drip(server, start)
+    server.answers["/fhir/B"] = body(PATIENT)
+    assert client(ca_file=str(tmp_path / "ca.pem")).read("B") == [PATIENT]
+    begin = time.monotonic()
+    with pytest.raises(UpstreamTimeoutError):
+        client(0.5, ca_file=str(tmp_path / "ca.pem")).read("A")
+    assert time.monotonic() - begin < 2
+
+
+def test_client_refuses_a_server_it_cannot_authenticate(server: Server, client: Make, tmp_path: Path) -> None:
+    server.tls = certificate(tmp_path)
+    server.origin = server.origin.replace("http:", "https:")
+    server.answers["/fhir/B"] = body(PATIENT)
+    with pytest.raises(UpstreamConnectionError):
+        client().read("B")
+    assert server.requests == []
 
 
 def test_client_read_timeout(server: Server, client: Make) -> None:

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -74,13 +74,12 @@ def test_instants_raises_nothing_foreign(text: str) -> None:
     assert interval.start.tzinfo is UTC
 
 
-@given(st.datetimes(datetime(1800, 1, 1), datetime(2200, 1, 1), timezones=st.timezones()))  # noqa: DTZ001
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(datetime(1800, 1, 1), datetime(2200, 1, 1), timezones=OFFSETS))  # noqa: DTZ001
 def test_instants_reads_every_written_time(moment: datetime) -> None:
-    offset = moment.utcoffset()
-    assert offset is not None
-    text = moment.isoformat()
-    if offset.total_seconds() % 60 == 0:
-        assert parse_interval(text).start == moment
+    assert parse_interval(moment.isoformat()).start == moment
 
 
 def test_instants_age_of_a_full_birth_date() -> None:
