@@ -70,13 +70,21 @@ class Card:
 
 
 def present(
-    finding: Finding, manifest: ModelManifest, patient_id: str, model_page: str | None, new_uuid: Callable[[], str]
+    finding: Finding,
+    manifest: ModelManifest,
+    patient_id: str,
+    model_page: str | None,
+    new_uuid: Callable[[], str],
+    gaps: tuple[str, ...] = (),
 ) -> Card:
-    """The card for `finding`; `model_page` is the absolute URL of the model's public page, if there is one."""
+    """The card for `finding`.
+
+    `model_page` is the absolute URL of the model's public page, if there is one; `gaps` say what could not be had or read.
+    """
     return Card(
         uuid=new_uuid(),
         summary=_shorten(finding.headline),
-        detail=_detail(finding, manifest),
+        detail=_detail(finding, manifest, gaps),
         indicator=finding.urgency,
         source=_source(manifest),
         suggestions=tuple(suggest(proposal, patient_id, new_uuid()) for proposal in finding.proposals),
@@ -106,7 +114,7 @@ def present_failure(manifest: ModelManifest, new_uuid: Callable[[], str]) -> Car
     )
 
 
-def _detail(finding: Finding, manifest: ModelManifest) -> str:
+def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) -> str:
     blocks = list(finding.statements)
     if finding.figures:
         blocks.append("\n".join(f"- {label}: {figure}" for label, figure in finding.figures))
@@ -114,9 +122,9 @@ def _detail(finding: Finding, manifest: ModelManifest) -> str:
         blocks.append(f"**What moved this estimate**, compared with {manifest.explanation.baseline}:")
         blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
         blocks.append("These are contributions inside the model, not causes and not effects of treatment.")
-    if finding.missing:
+    if finding.missing or gaps:
         blocks.append("**Not available**")
-        blocks.append("\n".join(f"- {escape(item)}" for item in finding.missing))
+        blocks.append("\n".join(f"- {escape(item)}" for item in (*finding.missing, *gaps)))
     if finding.considerations:
         blocks.append("**To consider**")
         blocks.append("\n".join(f"- {item}" for item in finding.considerations))

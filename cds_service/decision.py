@@ -79,6 +79,7 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     slots: tuple[tuple[int, ...], ...]
     set_aside: tuple[str, ...]
+    gaps: tuple[str, ...]
     answer: str | None
     abstention: tuple[AbstentionReason, ...]
     outside_population: bool
@@ -107,6 +108,7 @@ class Decision:
     request: HookRequest
     prefetch: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # sent, fetched or missing, failed
     fhir_origin: str | None
+    gaps: tuple[str, ...]
     assessed: Assessed | None
     finding: Finding | None
     cards: tuple[Card, ...]
@@ -131,6 +133,7 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
         evidence=assessment.evidence,
         slots=assessed.inputs.slots,
         set_aside=assessment.set_aside,
+        gaps=decision.gaps,
         answer=None if assessed.answer is None else assessed.answer.digest(),
         abstention=() if abstention is None else abstention.reasons,
         outside_population=abstention is not None and abstention.outside_population,

@@ -1,16 +1,19 @@
 """Collects the patient's record: what was prefetched, and by FHIR search, in parallel, only what was not.
 
-CDS Hooks 2.0.1, "Prefetch tokens" and "HTTP Status Codes". Each key has one of four states, each with its own meaning:
+CDS Hooks 2.0.1, "Prefetch tokens" and "HTTP Status Codes". Each key has one of five states, each with its own meaning:
  - sent: used as it is;
- - `null` (or an empty Bundle): the client looked and found nothing; not asked again, and no error;
- - an OperationOutcome: the client could not get it; asked from the FHIR server if there is one;
+ - part sent: the first page of a Bundle that was wanted whole; all of it is asked from the FHIR server if there is one;
+ - `null`: the client looked and found nothing (so does an empty Bundle, which is simply sent); not asked again;
+ - an OperationOutcome, or what cannot answer the query: asked from the FHIR server if there is one;
  - absent: asked from the FHIR server if there is one.
-A required key that stays without an answer makes the call fail with 412.
+A required key that stays without an answer makes the call fail with 412. Any other is a gap, and gaps are told on the card:
+what could not be had must not read as what is not there.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,33 +24,56 @@ import msgspec
 
 from cds_service.errors import MissingDataError
 from cds_service.request import FhirAuthorization, HookRequest
-from fhir_adapters.errors import FhirUpstreamError
+from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError, UpstreamTooLargeError
 from fhir_adapters.queries import Query, search_url
+from fhir_adapters.reasons import WORDS, Reason
 from fhir_adapters.record import PatientRecord, build_record
 from fhir_adapters.resources import PatientId
 
-KeyState = Literal["sent", "nothing found", "error", "absent"]
-Fetched: TypeAlias = Mapping[str, Sequence[bytes] | FhirUpstreamError]
+KeyState = Literal["sent", "part sent", "nothing found", "error", "absent"]
+Answer: TypeAlias = Sequence[bytes] | FhirUpstreamError
+Fetched: TypeAlias = Mapping[str, Answer]
 Fetch: TypeAlias = Callable[[str, FhirAuthorization | None, Mapping[str, str]], Fetched]
 """(FHIR base URL, token, key to relative URL) -> key to documents or the reason there are none; within one deadline."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
-MAX_OUTCOME_BYTES = 65_536  # an OperationOutcome is small; larger documents are not looked into twice
+MAX_HEAD_BYTES = 65_536  # a larger answer is no OperationOutcome; it is not read twice unless it was wanted whole
+# Set aside for one of these reasons may be the very thing a model looks for; the other reasons settle the matter.
+_GAPS = frozenset(
+    {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The record, and for each of the service's keys where it came from."""
+    """The record, and for each of the service's keys where it came from.
+
+    Attributes:
+        fhir_origin: the FHIR server that was asked, None if none was.
+        gaps: what could not be had or read, in words without values.
+    """
 
     record: PatientRecord
     prefetched: tuple[str, ...]
     fetched: tuple[str, ...]
     failed: tuple[str, ...]
     fhir_origin: str | None
+    gaps: tuple[str, ...]
 
 
 class _Head(msgspec.Struct, rename="camel"):
     resource_type: str | None = None
+    link: msgspec.Raw = msgspec.Raw(b"null")
+    resource: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Link(msgspec.Struct):
+    relation: str | None = None
+
+
+_HEADS = msgspec.json.Decoder(_Head)
+_LINKS = msgspec.json.Decoder(tuple[_Link, ...] | None)
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: datetime) -> Gathered:
@@ -56,43 +82,58 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     Raises:
         MissingDataError: a required query has no answer.
     """
-    states = {query.name: key_state(request.prefetch.get(query.name)) for query in queries}
-    wanted = [query for query in queries if states[query.name] in ("absent", "error")]
+    states = {query.name: key_state(request.prefetch.get(query.name), query) for query in queries}
+    wanted = [query for query in queries if states[query.name] in ("absent", "error", "part sent")]
     answers = _fetch_wanted(request, wanted, fetch, as_of)
-    documents = [request.prefetch[name] for name, state in states.items() if state == "sent"]
-    failed = []
-    for query in wanted:
-        answer = answers.get(query.name)
-        if answer is None or isinstance(answer, FhirUpstreamError):
-            failed.append(query)
-        else:
-            documents.extend(answer)
-    _require(failed, request)
+    got = {query.name: documents for query in wanted if (documents := _documents(answers.get(query.name), query))}
+    failed = [query for query in wanted if query.name not in got]
+    partial = {query.name for query in failed if states[query.name] == "part sent"}
+    _require([query for query in failed if query.name not in partial], answers, request)
+    sent = [name for name, state in states.items() if state == "sent" or name in partial]
+    documents = [request.prefetch[name] for name in sent] + [document for pages in got.values() for document in pages]
+    record = build_record(PatientId(request.context.patient_id), documents, base_url=request.fhir_server)
+    asked = any(not isinstance(answer, OriginNotAllowedError) for answer in answers.values())
     return Gathered(
-        record=build_record(PatientId(request.context.patient_id), documents, base_url=request.fhir_server),
-        prefetched=tuple(name for name, state in states.items() if state in ("sent", "nothing found")),
-        fetched=tuple(query.name for query in wanted if query not in failed),
+        record=record,
+        prefetched=tuple(name for name, state in states.items() if state in ("sent", "part sent", "nothing found")),
+        fetched=tuple(got),
         failed=tuple(query.name for query in failed),
-        fhir_origin=_origin(request.fhir_server),
+        fhir_origin=_origin(request.fhir_server) if asked else None,
+        gaps=tuple(_gap_words(query, query.name in partial) for query in failed) + _set_aside_words(record),
     )
 
 
-def key_state(document: bytes | None) -> KeyState:
+def key_state(document: bytes | None, query: Query) -> KeyState:
     """What the client said about one prefetch key."""
     if document is None:
         return "absent"
     if document.strip() == b"null":
         return "nothing found"
-    if len(document) <= MAX_OUTCOME_BYTES and _resource_type(document) == "OperationOutcome":
-        return "error"
-    return "sent"
-
-
-def _resource_type(document: bytes) -> str | None:
+    if len(document) > MAX_HEAD_BYTES and query.count is not None:
+        return "sent"
     try:
-        return msgspec.json.decode(document, type=_Head).resource_type
-    except msgspec.DecodeError:
-        return None
+        head = _HEADS.decode(document)
+    except _UNDECODABLE:
+        return "error"
+    if head.resource_type is None and bytes(head.resource):  # the envelope of early clients: {"response", "resource"}
+        return key_state(bytes(head.resource), query)
+    if head.resource_type not in ("Bundle", query.resource):
+        return "error"
+    return "part sent" if query.count is None and _has_next_page(head.link) else "sent"
+
+
+def _has_next_page(links: msgspec.Raw) -> bool:
+    try:
+        return any(link.relation == "next" for link in _LINKS.decode(links) or ())
+    except _UNDECODABLE:
+        return False
+
+
+def _documents(answer: Answer | None, query: Query) -> Sequence[bytes]:
+    """What the FHIR server gave; of a query with a count, newest first, the pages before a limit are enough."""
+    if isinstance(answer, UpstreamTooLargeError):
+        return answer.documents if query.count is not None else ()
+    return () if answer is None or isinstance(answer, FhirUpstreamError) else answer
 
 
 def _fetch_wanted(request: HookRequest, wanted: Sequence[Query], fetch: Fetch, as_of: datetime) -> Fetched:
@@ -106,11 +147,32 @@ def _fetch_wanted(request: HookRequest, wanted: Sequence[Query], fetch: Fetch, a
     return fetch(request.fhir_server, token, urls)
 
 
-def _require(failed: Sequence[Query], request: HookRequest) -> None:
+def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) -> None:
     lacking = tuple(query.name for query in failed if query.required)
-    if lacking:
-        why = "no fhirServer was given" if request.fhir_server is None else "the FHIR server did not answer"
-        raise MissingDataError(f"required data missing: prefetch {', '.join(lacking)} not sent and {why}", lacking)
+    if not lacking:
+        return
+    if request.fhir_server is None:
+        why = "no fhirServer was given"
+    elif not answers:
+        why = "fhirAuthorization is for another patient"
+    else:
+        why = "; ".join(dict.fromkeys(str(answers[name]) for name in lacking))
+    raise MissingDataError(f"required data missing: prefetch {', '.join(lacking)} not usable, and {why}", lacking)
+
+
+def _gap_words(query: Query, partial: bool) -> str:
+    what = query.name.replace("_", " ")
+    if partial:
+        return f"{what}: only a first page was sent, so more may be in the record"
+    return f"{what}: not received, so what the record holds of it is unknown"
+
+
+def _set_aside_words(record: PatientRecord) -> tuple[str, ...]:
+    counted = Counter((item.resource_type, item.reason) for item in record.set_aside if item.reason in _GAPS)
+    return tuple(
+        f"{kind}: {WORDS[reason]}" + (f" ({times} times)" if times > 1 else "")
+        for (kind, reason), times in counted.items()
+    )
 
 
 def _origin(url: str | None) -> str | None:

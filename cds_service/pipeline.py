@@ -92,22 +92,32 @@ def answer(body: bytes, service: CdsService, desk: Desk) -> bytes:
     watch.lap("parse")
     gathered = _gather(request, service, desk, received_at, watch)
     watch.lap("gather")
-    judged = judge(service.model, gathered.record, received_at)
-    watch.lap("assess")
-    card = _present(judged, service, request, desk)
-    watch.lap("present")
+    judged, card = _advise(service, gathered, request, desk, received_at, watch)
     receipt = _record(request, service, desk, received_at, watch, gathered, judged, (card,))
     return response_bytes((card,), receipt, desk.smart_launch_url)
 
 
-def judge(model: ReleasedModel, record: PatientRecord, as_of: datetime) -> Judged:
-    """One model's assessment and finding; a model that fails yields an empty judgement, never an exception."""
+def _advise(
+    service: CdsService, gathered: Gathered, request: HookRequest, desk: Desk, as_of: datetime, watch: Stopwatch
+) -> tuple[Judged, Card]:
+    """The model's judgement and its card; a model that fails gives a card that says so, never an exception."""
+    manifest = service.model.manifest
     try:
-        assessed = model.assess(record, as_of)
-        return Judged(assessed, model.interpret(assessed.assessment, model.manifest))
+        judged, finding = _judge(service.model, gathered.record, as_of)
+        watch.lap("assess")
+        page = desk.model_page(manifest.id)
+        card = present(finding, manifest, request.context.patient_id, page, desk.new_uuid, gathered.gaps)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
-        log.error("model failed", extra={"model": model.manifest.id, "error": type(exc).__name__})
-        return Judged(None, None)
+        log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
+        judged, card = Judged(None, None), present_failure(manifest, desk.new_uuid)
+    watch.lap("present")
+    return judged, card
+
+
+def _judge(model: ReleasedModel, record: PatientRecord, as_of: datetime) -> tuple[Judged, Finding]:
+    assessed = model.assess(record, as_of)
+    finding = model.interpret(assessed.assessment, model.manifest)
+    return Judged(assessed, finding), finding
 
 
 def _check_hook(request: HookRequest, service: CdsService) -> None:
@@ -122,14 +132,6 @@ def _gather(request: HookRequest, service: CdsService, desk: Desk, received_at: 
         watch.lap("gather")
         _record(request, service, desk, received_at, watch, missing, None, ())
         raise
-
-
-def _present(judged: Judged, service: CdsService, request: HookRequest, desk: Desk) -> Card:
-    manifest = service.model.manifest
-    if judged.finding is None:
-        return present_failure(manifest, desk.new_uuid)
-    page = desk.model_page(manifest.id)
-    return present(judged.finding, manifest, request.context.patient_id, page, desk.new_uuid)
 
 
 def _record(
@@ -150,6 +152,7 @@ def _record(
         request=request,
         prefetch=_prefetch_states(gathered),
         fhir_origin=gathered.fhir_origin if isinstance(gathered, Gathered) else None,
+        gaps=gathered.gaps if isinstance(gathered, Gathered) else (),
         assessed=None if judged is None else judged.assessed,
         finding=None if judged is None else judged.finding,
         cards=cards,

@@ -65,7 +65,7 @@ def replay(payload: bytes, models: Mapping[str, ReleasedModel]) -> ReplayReport:
         assessment = model.conclude(answer, inputs)
     finding = model.interpret(assessment, model.manifest)  # (4)
     uuids = _uuids(stored.cards)
-    card = present(finding, model.manifest, stored.patient_id, stored.model_page, lambda: next(uuids))
+    card = present(finding, model.manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps)
     return _report(stored, "reproduced" if (card.to_json(),) == stored.cards else "card-differs", repeated)
 
 
