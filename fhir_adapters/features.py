@@ -26,6 +26,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fhir_adapters.analytes import ANALYTES
 from fhir_adapters.codes import Code, CodeKey, keys
 from fhir_adapters.errors import UnitError
 from fhir_adapters.mappings.observation import ObservedValue
@@ -37,20 +38,23 @@ Statistic = Literal["latest", "first", "mean", "min", "max", "count"]
 
 _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min, "max": max}
 _HOUR = timedelta(hours=1)
-# Two spellings of one unit may differ by rounding in the table (mg/dL and mmol/L of an analyte), not by more.
+# The unit's code and its words must lead to one number, up to rounding in the tables.
 _CONTRADICTION = 0.01
 
 
-def _check_unit(unit: str) -> None:
+def _check(unit: str, analyte: str | None) -> None:
     if canonical_unit(unit) is None:
         raise UnitError("unknown", "a unit of the table")
+    if analyte is not None and analyte not in ANALYTES:
+        raise UnitError("unknown", "an analyte of the table")
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
     """One input of a model: which codes, in which unit, what is plausible, how old it may be, which statistic.
 
-    `low` and `high` are in `unit`, both allowed. Raises: UnitError for a unit that isn't in the table.
+    `low` and `high` are in `unit`, both allowed. Raises: UnitError for a unit or an analyte that isn't in the
+    tables.
     """
 
     name: str
@@ -65,7 +69,7 @@ class FeatureSpec:
     keys: frozenset[CodeKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_unit(self.unit)
+        _check(self.unit, self.analyte)
         object.__setattr__(self, "keys", keys(*self.codes))
 
 
@@ -106,7 +110,7 @@ class EventSpec:
     keys: frozenset[CodeKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_unit(self.unit)
+        _check(self.unit, self.analyte)
         object.__setattr__(self, "keys", keys(*self.codes))
 
 
@@ -143,13 +147,13 @@ def read_number(observed: ObservedValue, spec: FeatureSpec | EventSpec) -> _Read
 
 
 def _in_unit(value: float, observed: ObservedValue, spec: FeatureSpec | EventSpec) -> float:
-    scale, offset = conversion(observed.unit or "", spec.unit, spec.analyte)
+    number = conversion(observed.unit or "", spec.unit, spec.analyte)(value)
     label = observed.unit_label
     if label is not None and canonical_unit(label) is not None:
-        other = conversion(label, spec.unit, spec.analyte)
-        if abs(other.scale / scale - 1.0) > _CONTRADICTION:
+        other = conversion(label, spec.unit, spec.analyte)(value)
+        if abs(other - number) > _CONTRADICTION * abs(number):
             raise UnitError("contradictory", canonical_unit(spec.unit) or "", canonical_unit(label))
-    return scale * value + offset
+    return number
 
 
 def extract(record: PatientRecord, specs: Iterable[FeatureSpec], as_of: datetime) -> FeatureVector:

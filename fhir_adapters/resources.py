@@ -7,11 +7,14 @@ don't read are empty structs, so they cost a skip. Imports nothing of this packa
 To read one more member: add it here with its FHIR type; to read one more resource: a struct, and its name leaves `_UNREAD`.
 """
 
-from typing import TYPE_CHECKING, NewType, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, NewType, TypeAlias, Union
 
 import msgspec
 
 PatientId = NewType("PatientId", str)
+
+# FHIR's integer has 32 bits; a longer one may not fit a float and is no reading of anything.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
 class _Element(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -97,7 +100,7 @@ class ObservationComponent(_Element, frozen=True):
     value_quantity: WireQuantity | None = None
     value_codeable_concept: CodeableConcept | None = None
     value_string: str | None = None
-    value_integer: int | None = None
+    value_integer: Integer | None = None
     value_boolean: bool | None = None
     data_absent_reason: CodeableConcept | None = None
 
@@ -116,7 +119,7 @@ class Observation(_Resource, tag="Observation", frozen=True):
     value_quantity: WireQuantity | None = None
     value_codeable_concept: CodeableConcept | None = None
     value_string: str | None = None
-    value_integer: int | None = None
+    value_integer: Integer | None = None
     value_boolean: bool | None = None
     data_absent_reason: CodeableConcept | None = None
     component: tuple[ObservationComponent, ...] | None = None

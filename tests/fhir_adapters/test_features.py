@@ -177,15 +177,24 @@ def test_features_notes_preliminary_and_report_dates(series: Make, record: Build
     assert one(record(*series(issued)), as_of).note == "preliminary result; dated by its report"
 
 
+def test_features_code_and_words_that_differ_by_an_offset_contradict(
+    series: Make, record: Build, as_of: datetime
+) -> None:
+    both = {"valueQuantity": {"value": 310, "code": "K", "unit": "Cel", "system": "http://unitsofmeasure.org"}}
+    assert one(record(*series(both)), as_of, unit="Cel", analyte=None).absence == Reason.UNIT
+
+
 def test_features_code_and_words_that_agree_are_fine(series: Make, record: Build, as_of: datetime) -> None:
     both = {"valueQuantity": {"value": 4, "code": "mmol/L", "unit": "mEq/L", "system": "http://unitsofmeasure.org"}}
     assert one(record(*series(both)), as_of, unit="mmol/L", analyte="potassium", low=1).value == 4.0
 
 
 @pytest.mark.parametrize("make", [FeatureSpec, EventSpec])
-def test_features_spec_with_an_unknown_unit_is_refused(make: Callable[..., object]) -> None:
+def test_features_spec_with_an_unknown_unit_or_analyte_is_refused(make: Callable[..., object]) -> None:
     with pytest.raises(UnitError):
         make("x", "X", (), "furlong")
+    with pytest.raises(UnitError):
+        make("x", "X", (), "mg/dL", "glucoes")
 
 
 def test_features_events_are_sorted_by_time_then_variable(series: Make, record: Build, observation: Make) -> None:

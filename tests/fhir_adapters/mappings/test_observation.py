@@ -139,3 +139,15 @@ def test_observation_without_a_known_time_is_set_aside(
     reading = record(observation(**changes)).read_observations(GLUCOSE)
     assert reading.values == ()
     assert [(a.reference, a.reason) for a in reading.set_aside] == [("Observation/o1", Reason.NO_TIME)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"valueInteger": 10**400}, {"valueInteger": 2**31}, {"valueQuantity": {"value": 10**400}}, {"valueInteger": 1.5}],
+)
+def test_observation_number_beyond_fhir_is_set_aside(
+    value: dict[str, object], observation: Callable[..., dict[str, Any]], record: Callable[..., PatientRecord]
+) -> None:
+    built = record(observation(**{"valueQuantity": None, **value}))
+    assert built.observations(GLUCOSE) == ()
+    assert [a.reason for a in built.set_aside] == [Reason.UNREADABLE]
