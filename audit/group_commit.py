@@ -88,8 +88,8 @@ class GroupCommit:
     def close(self) -> None:
         """Commits what waits and stops; later submissions raise LogClosedError."""
         with self._state:
-            already, self._closed = self._closed, True
-        if self._thread is not None and not already:
+            self._closed = True
+        if self._thread is not None:
             self._requests.put(None)
             self._thread.join(_CLOSE_TIMEOUT_S)
 

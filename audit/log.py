@@ -6,6 +6,7 @@ entries become batches is in `group_commit`, what happens to a batch in `committ
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -104,11 +105,16 @@ class AuditLog:
         self._storage = storage
         self._clock = clock
         self._random_bytes = random_bytes
-        self._head_file = HeadFile(config.head_file)
-        self._check_head()
-        committer = Committer(storage, self._head_file, [keys.signer], config.origin)
-        limits = Limits(config.deadline_s, config.max_waiting)
-        self._group = GroupCommit(committer, limits, clock, self._gap_entry)
+        with ExitStack() as resources:
+            resources.callback(storage.close)
+            self._head_file = HeadFile(config.head_file)
+            resources.callback(self._head_file.close)
+            self._check_head()
+            committer = Committer(storage, self._head_file, [keys.signer], config.origin)
+            limits = Limits(config.deadline_s, config.max_waiting)
+            self._group = GroupCommit(committer, limits, clock, self._gap_entry)
+            resources.callback(self._group.close)
+            self._resources = resources.pop_all()
 
     @classmethod
     def open(
@@ -208,9 +214,7 @@ class AuditLog:
 
     def close(self) -> None:
         """Commits what waits, then closes the store; appends from now on raise LogClosedError."""
-        self._group.close()
-        self._storage.close()
-        self._head_file.close()
+        self._resources.close()
 
     def _check_head(self) -> None:
         """Compares the store with the head file.

@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import apsw
 from audit.errors import StorageError
 from audit.merkle import HASH_BYTES, LeafIndex, Sha256, TreeSize
 from audit.storage import EntrySummary, Query, StoredCheckpoint, StoredEntry
+from audit.storage.sqlite_seal import remove_seal, write_seal
 
 DATABASE_FILE = "log.sqlite3"
 LOCK_FILE = "lock"
@@ -66,7 +67,8 @@ def connect(path: Path, flags: int, vfs: str | None = None) -> apsw.Connection:
     check_sqlite_version(apsw.sqlitelibversion())
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-    connection.execute("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 
@@ -97,8 +99,9 @@ def create_database(directory: Path, checkpoint: StoredCheckpoint, *, page_size:
 class SqliteTransaction:
     """Reads and the one write, on a connection that the caller guards."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
 
     def newest_checkpoint(self) -> StoredCheckpoint:
         row = self._row("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1")
@@ -159,6 +162,7 @@ class SqliteTransaction:
         if sealed:
             executemany("INSERT INTO payloads VALUES (?, ?)", sealed)
         execute("INSERT INTO checkpoints VALUES (?, ?)", (checkpoint.size, checkpoint.note))
+        remove_seal(self._path)
         execute("COMMIT")
 
     def close(self) -> None:
@@ -187,7 +191,7 @@ class SqliteStorage:
         self._write_lock = threading.Lock()
         with _as_storage_error("open"):
             self._lock_file = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._reader = SqliteTransaction(self._connect())
+            self._reader = SqliteTransaction(self._connect(), self._path)
             self._writer: apsw.Connection | None = None
 
     def _connect(self) -> apsw.Connection:
@@ -207,7 +211,7 @@ class SqliteStorage:
                 if self._writer is None:
                     self._writer = self._connect()
                 self._writer.execute("BEGIN IMMEDIATE")
-                yield SqliteTransaction(self._writer)
+                yield SqliteTransaction(self._writer, self._path)
             finally:
                 self._end_transaction()
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
@@ -253,10 +257,16 @@ class SqliteStorage:
             yield self._reader
 
     def close(self) -> None:
+        """Closes the store, and seals it if this was the last connection to it."""
         with self._write_lock, self._read_lock, _as_storage_error("close"):
-            if self._writer is not None:
-                self._writer.close()
             self._reader.close()
+            if self._writer is not None:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+                # Others may still be reading, or the disk be full: then the store stays as it is, unsealed.
+                with suppress(apsw.Error):
+                    self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    write_seal(self._path)
+                self._writer.close()
             os.close(self._lock_file)
 
 

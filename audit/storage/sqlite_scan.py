@@ -14,6 +14,7 @@ from audit.errors import StorageError, VerificationError
 from audit.merkle import TreeSize
 from audit.storage import EntrySummary, StoredCheckpoint, StoredEntry
 from audit.storage.sqlite import APPLICATION_ID, DATABASE_FILE, SCHEMA, SCHEMA_VERSION, connect
+from audit.storage.sqlite_seal import check_seal
 
 _PART = "store"
 
@@ -27,22 +28,18 @@ class SqliteScan:
         Raises:
             VerificationError: no store there, or none that SQLite can open.
         """
-        path = directory / DATABASE_FILE
-        if not path.is_file():
+        self._path = directory / DATABASE_FILE
+        if not self._path.is_file():
             message = f"expected a file {DATABASE_FILE}"
             raise VerificationError(_PART, message)
-        try:
-            self._connection = connect(path, apsw.SQLITE_OPEN_READONLY)
+        with _as_verification_error():
+            self._connection = connect(self._path, apsw.SQLITE_OPEN_READONLY)
             self._connection.execute("BEGIN")
-        except apsw.Error as exc:
-            raise VerificationError(_PART, _described(exc)) from exc
 
     def check_form(self) -> None:
-        try:
+        with _as_verification_error():
             found = tuple(self._connection.pragma(name) for name in ("application_id", "user_version"))
             schema = self._connection.execute("SELECT sql FROM sqlite_schema ORDER BY rowid").fetchall()
-        except apsw.Error as exc:
-            raise VerificationError(_PART, _described(exc)) from exc
         if found != (APPLICATION_ID, SCHEMA_VERSION):
             message = f"expected application id and version {(APPLICATION_ID, SCHEMA_VERSION)}, got {found}"
             raise VerificationError(_PART, message)
@@ -50,12 +47,11 @@ class SqliteScan:
             raise VerificationError(_PART, "the schema isn't ours")
 
     def check_integrity(self) -> None:
-        try:
+        with _as_verification_error():
             findings = str(self._connection.execute("PRAGMA integrity_check(1)").get)
-        except apsw.Error as exc:
-            raise VerificationError(_PART, _described(exc)) from exc
         if findings != "ok":
             raise VerificationError(_PART, "sqlite integrity check: " + " ".join(findings.split()))
+        check_seal(self._path)
 
     def entries(self) -> Iterator[StoredEntry]:
         with _as_storage_error():
@@ -93,6 +89,14 @@ def _as_storage_error() -> Iterator[None]:
         yield
     except (apsw.Error, UnicodeDecodeError) as exc:
         raise StorageError(_described(exc)) from exc
+
+
+@contextmanager
+def _as_verification_error() -> Iterator[None]:
+    try:
+        yield
+    except (apsw.Error, UnicodeDecodeError) as exc:
+        raise VerificationError(_PART, _described(exc)) from exc
 
 
 def _described(exc: Exception) -> str:

@@ -1,0 +1,59 @@
+import sqlite3
+
+import apsw
+import pytest
+
+from audit.errors import StorageError
+from audit.storage.sqlite import SqliteStorage, check_sqlite_version
+
+
+@pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.50.6", "3.51.2", "3.49.1", "2.99.99"])
+def test_sqlite_that_can_lose_committed_rows_is_refused(version: str) -> None:
+    with pytest.raises(StorageError, match="can lose committed entries"):
+        check_sqlite_version(version)
+
+
+@pytest.mark.parametrize("version", ["3.44.6", "3.50.7", "3.51.3", "3.54.1", "4.0.0"])
+def test_sqlite_that_is_fixed_is_accepted(version: str) -> None:
+    check_sqlite_version(version)
+
+
+def test_sqlite_brought_along_is_fixed() -> None:
+    check_sqlite_version(apsw.sqlitelibversion())
+
+
+def test_sqlite_writes_with_full_synchronisation_in_wal_mode(make_log) -> None:
+    config, _ = make_log()
+    storage = SqliteStorage(config.directory)
+    with storage.exclusive() as transaction:
+        connection = transaction._connection
+        assert (connection.pragma("synchronous"), connection.pragma("journal_mode")) == (2, "wal")
+    storage.close()
+
+
+def test_sqlite_store_is_for_its_owner_only(make_log) -> None:
+    config, _ = make_log()
+    assert (config.directory / "log.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_sqlite_refuses_a_file_that_is_no_log(make_log, tmp_path) -> None:
+    config, _ = make_log()
+    (config.directory / "log.sqlite3").unlink()
+    with pytest.raises(StorageError):
+        SqliteStorage(config.directory)
+    connection = sqlite3.connect(config.directory / "log.sqlite3")
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(StorageError, match="expected a log of version 1"):
+        SqliteStorage(config.directory)
+
+
+def test_sqlite_leaves_nothing_of_a_batch_that_was_not_appended(make_log) -> None:
+    config, _ = make_log()
+    storage = SqliteStorage(config.directory)
+    before = storage.newest_checkpoint()
+    with pytest.raises(ZeroDivisionError), storage.exclusive():
+        raise ZeroDivisionError
+    with storage.exclusive() as transaction:
+        assert transaction.newest_checkpoint() == before
+    storage.close()
