@@ -107,7 +107,7 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 def _read_path(kind: type, value: object) -> object:
     """The one type of setting that msgspec doesn't know."""
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str | Path):  # a Path where it came from the environment
         return Path(value)
     raise NotImplementedError
 

@@ -19,22 +19,27 @@ def add_serve(verbs: Any) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serves until told to stop; finishes what is in flight."""
-    from granian import Granian  # a second of imports that no other verb needs
-    from granian.constants import Interfaces
-
     if options.config is not None:
         os.environ["BEDSIDE_CONFIG"] = str(options.config)
     config = read_config()
-    server = Granian(
-        "bedside.wiring:build_app",
+    listen = config.server
+    make_server("bedside.wiring:build_app", host=listen.host, port=listen.port, workers=listen.workers).serve()
+    return 0
+
+
+def make_server(factory: str, *, host: str, port: int, workers: int) -> Any:
+    """The server of the WSGI application that `factory` ("module:function") builds in each worker process."""
+    from granian import Granian  # a second of imports that no other verb needs
+    from granian.constants import Interfaces
+
+    return Granian(
+        factory,
         factory=True,
-        address=config.server.host,
-        port=config.server.port,
+        address=host,
+        port=port,
         interface=Interfaces.WSGI,
-        workers=config.server.workers,
+        workers=workers,
         blocking_threads=1,
         log_access=False,
         log_level="warning",  # type: ignore[arg-type]
     )
-    server.serve()
-    return 0
