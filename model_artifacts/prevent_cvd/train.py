@@ -37,36 +37,69 @@ STEPS = 12
 MMOL_PER_MG_DL = 0.02586  # cholesterol, as PREVENT's own calculator and preventr convert
 LAST_AGE_FOR_30_YEARS = 59  # 30-year equations are published for 30–59 years
 
-# The published rows in the order in which `PreventEquations.terms` computes them.
-TERMS = (
-    "Age, 10 years",
-    "Age squared",
-    "non-HDL-C per 1 mmol/L",
-    "HDL-C per 0.3 mmol/L",
-    "SBP <110 per 20 mmHg",
-    "SBP ≥110 per 20 mmHg",
-    "Diabetes",
-    "Current smoking",
-    "BMI <30, per 5 kg/m2",
-    "BMI 30+, per 5 kg/m2",
-    "eGFR <60, per -15 ml",
-    "eGFR 60+, per -15 ml",
-    "Anti-hypertensive use",
-    "Statin use",
-    "Treated SBP ≥110 mm Hg per 20 mm Hg",
-    "Treated non-HDL-C",
-    "Age per 10yr * non-HDL-C per 1 mmol/L",
-    "Age per 10yr * HDL-C per 0.3 mmol/L",
-    "Age per 10yr * SBP ≥110 mm Hg per 20 mmHg",
-    "Age per 10yr * diabetes",
-    "Age per 10yr * current smoking",
-    "Age per 10yr * BMI 30+ per 5 kg/m2",
-    "Age per 10yr * eGFR <60, per -15 ml",
-    "ln-ACR, mg/g, per 1 ln unit",
-    "HbA1c in DM, per 1%",
-    "HbA1c no DM, per 1%",
-    "Constant",
-)
+# Quantities as the publication centres and scales them: the centre in the column's own unit, the weights of the columns.
+CENTRES = {
+    "total_cholesterol": 4.8 / MMOL_PER_MG_DL,  # non-HDL 3.5 and HDL 1.3 mmol/L
+    "hdl_cholesterol": 1.3 / MMOL_PER_MG_DL,
+    "sbp_below_110": 110.0,
+    "sbp_above_110": 130.0,
+    "bmi_below_30": 25.0,
+    "bmi_above_30": 30.0,
+    "egfr_below_60": 60.0,
+    "egfr_above_60": 90.0,
+    "hba1c": 5.3,
+    "age": 55.0,
+}
+QUANTITIES: dict[str, dict[str, float]] = {
+    "1": {"one": 1.0},
+    "age": {"age": 1 / 10},
+    "non_hdl": {"total_cholesterol": MMOL_PER_MG_DL, "hdl_cholesterol": -MMOL_PER_MG_DL},
+    "hdl": {"hdl_cholesterol": MMOL_PER_MG_DL / 0.3},
+    "low_sbp": {"sbp_below_110": 1 / 20},
+    "sbp": {"sbp_above_110": 1 / 20},
+    "low_bmi": {"bmi_below_30": 1 / 5},
+    "bmi": {"bmi_above_30": 1 / 5},
+    "low_egfr": {"egfr_below_60": -1 / 15},
+    "egfr": {"egfr_above_60": -1 / 15},
+    "diabetes": {"diabetes": 1.0},
+    "no_diabetes": {"one": 1.0, "diabetes": -1.0},
+    "smoking": {"smoking": 1.0},
+    "treated": {"bp_treatment": 1.0},
+    "statin": {"statin": 1.0},
+    "hba1c": {"hba1c": 1.0},
+    "ln_uacr": {"ln_uacr": 1.0},
+}
+# Each published row is the product of two quantities.
+TERMS: dict[str, tuple[str, str]] = {
+    "Age, 10 years": ("age", "1"),
+    "Age squared": ("age", "age"),
+    "non-HDL-C per 1 mmol/L": ("non_hdl", "1"),
+    "HDL-C per 0.3 mmol/L": ("hdl", "1"),
+    "SBP <110 per 20 mmHg": ("low_sbp", "1"),
+    "SBP ≥110 per 20 mmHg": ("sbp", "1"),
+    "Diabetes": ("diabetes", "1"),
+    "Current smoking": ("smoking", "1"),
+    "BMI <30, per 5 kg/m2": ("low_bmi", "1"),
+    "BMI 30+, per 5 kg/m2": ("bmi", "1"),
+    "eGFR <60, per -15 ml": ("low_egfr", "1"),
+    "eGFR 60+, per -15 ml": ("egfr", "1"),
+    "Anti-hypertensive use": ("treated", "1"),
+    "Statin use": ("statin", "1"),
+    "Treated SBP ≥110 mm Hg per 20 mm Hg": ("treated", "sbp"),
+    "Treated non-HDL-C": ("statin", "non_hdl"),
+    "Age per 10yr * non-HDL-C per 1 mmol/L": ("age", "non_hdl"),
+    "Age per 10yr * HDL-C per 0.3 mmol/L": ("age", "hdl"),
+    "Age per 10yr * SBP ≥110 mm Hg per 20 mmHg": ("age", "sbp"),
+    "Age per 10yr * diabetes": ("age", "diabetes"),
+    "Age per 10yr * current smoking": ("age", "smoking"),
+    "Age per 10yr * BMI 30+ per 5 kg/m2": ("age", "bmi"),
+    "Age per 10yr * eGFR <60, per -15 ml": ("age", "low_egfr"),
+    "ln-ACR, mg/g, per 1 ln unit": ("ln_uacr", "1"),
+    "HbA1c in DM, per 1%": ("hba1c", "diabetes"),
+    "HbA1c no DM, per 1%": ("hba1c", "no_diabetes"),
+    "Constant": ("1", "1"),
+}
+_BASIS = ("one", "age", *MEASURED)  # what the quantities are weighted sums of, after centring
 # Rows that are zero here: an equation is only used when its value is there, and the deprivation index is never read.
 _NEVER = (
     "Missing ACR/PCR/Dipstick",
@@ -87,7 +120,7 @@ def coefficients() -> Tensor:
                     name = row["beta_coefficients"]
                     if name in _NEVER:
                         continue
-                    t = TERMS.index(_SPELLINGS.get(name, name))
+                    t = list(TERMS).index(_SPELLINGS.get(name, name))
                     for s, sex in enumerate(SEXES):
                         for o, outcome in enumerate(OUTCOMES):
                             table[v, s, h, o, t] += float(row[f"{sex}_{outcome}"])
@@ -101,6 +134,9 @@ class PreventEquations(nn.Module):
         super().__init__()
         flat = coefficients().reshape(-1, len(TERMS)).T.contiguous()
         self.register_buffer("weights", flat.float())
+        self.register_buffer("centres", torch.tensor([CENTRES.get(name, 0.0) for name in _BASIS]))
+        self.register_buffer("first", _quantity_matrix([first for first, _ in TERMS.values()]))
+        self.register_buffer("second", _quantity_matrix([second for _, second in TERMS.values()]))
 
     def forward(self, person: Tensor, available: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
         """Risks (n, 6), 10-year before 30-year, as one member; 30-year ones are not-a-number above 59 years.
@@ -120,21 +156,14 @@ class PreventEquations(nn.Module):
 
     def terms(self, person: Tensor, measured: Tensor) -> Tensor:
         """The centred terms (n, 27) in the order of `TERMS`."""
-        m = dict(zip(MEASURED, measured.split(1, dim=1), strict=True))
-        age = (person[:, 0:1] - 55) / 10
-        non_hdl = (m["total_cholesterol"] - m["hdl_cholesterol"]) * MMOL_PER_MG_DL - 3.5
-        hdl = (m["hdl_cholesterol"] * MMOL_PER_MG_DL - 1.3) / 0.3
-        low_sbp, sbp = (m["sbp_below_110"] - 110) / 20, (m["sbp_above_110"] - 130) / 20
-        low_bmi, bmi = (m["bmi_below_30"] - 25) / 5, (m["bmi_above_30"] - 30) / 5
-        low_egfr, egfr = (m["egfr_below_60"] - 60) / -15, (m["egfr_above_60"] - 90) / -15
-        dm, smoking = m["diabetes"], m["smoking"]
-        treated, statin = m["bp_treatment"], m["statin"]
-        hba1c = m["hba1c"] - 5.3
-        main = [age, age * age, non_hdl, hdl, low_sbp, sbp, dm, smoking, low_bmi, bmi, low_egfr, egfr, treated, statin]
-        products = [treated * sbp, statin * non_hdl, age * non_hdl, age * hdl, age * sbp, age * dm, age * smoking]
-        products += [age * bmi, age * low_egfr]
-        optional = [m["ln_uacr"], hba1c * dm, hba1c * (1 - dm)]
-        return torch.cat([*main, *products, *optional, torch.ones_like(age)], dim=1)
+        age = person[:, 0:1]
+        basis = torch.cat([torch.ones_like(age), age, measured], dim=1) - self.centres
+        return (basis @ self.first) * (basis @ self.second)
+
+
+def _quantity_matrix(names: list[str]) -> Tensor:
+    """Weights (basis, quantity) float32 of the named quantities."""
+    return torch.tensor([[QUANTITIES[name].get(column, 0.0) for name in names] for column in _BASIS])
 
 
 def prepare(inputs: Tensors) -> Tensors:

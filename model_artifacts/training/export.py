@@ -133,8 +133,6 @@ def whole_answer(
 
 def _integrated_gradients(module: nn.Module, inputs: Tensors, reference: Tensors, explanation: Explanation) -> Tensor:
     nodes, weights = np.polynomial.legendre.leggauss(explanation.steps)
-    at = ((nodes + 1) / 2).tolist()
-    weight = (weights / 2).tolist()
     steps = explanation.steps
     ends = tuple(inputs[name] for name in explanation.inputs)
     starts = tuple(reference[name] for name in explanation.inputs)
@@ -144,12 +142,19 @@ def _integrated_gradients(module: nn.Module, inputs: Tensors, reference: Tensors
         probability = module(**held, **dict(zip(explanation.inputs, points, strict=True)))[0]
         return probability[:, explanation.explained].sum()
 
-    path = tuple(torch.cat([start + (end - start) * a for a in at]) for start, end in zip(starts, ends, strict=True))
+    def along(numbers: list[float], like: Tensor) -> Tensor:
+        return torch.tensor(numbers, dtype=like.dtype).reshape(steps, *(1 for _ in like.shape))
+
+    at = ((nodes + 1) / 2).tolist()
+    path = tuple(
+        (start + (end - start) * along(at, end)).reshape(-1, *end.shape[1:])
+        for start, end in zip(starts, ends, strict=True)
+    )
     gradients = torch.func.grad(explained, argnums=tuple(range(len(path))))(*path)
     parts = []
     for start, end, gradient in zip(starts, ends, gradients, strict=True):
         by_step = gradient.reshape(steps, -1, *gradient.shape[1:])
-        mean = sum((by_step[i] * w for i, w in enumerate(weight)), torch.zeros_like(end))
+        mean = (by_step * along((weights / 2).tolist(), end)).sum(dim=0)
         parts.append(((end - start) * mean).reshape(-1, math.prod(end.shape[1:])))
     return torch.cat(parts, dim=1)
 

@@ -17,9 +17,10 @@ def test_train_gives_the_released_bytes(tmp_path):
 
 def test_train_reads_every_published_row():
     table = train.coefficients()
+    squared = list(train.TERMS).index("Age squared")
     assert table.shape == (4, 2, 2, 3, 27)
-    assert (table[:, :, 0, :, train.TERMS.index("Age squared")] == 0).all()
-    assert (table[:, :, 1, :, train.TERMS.index("Age squared")] != 0).all()
+    assert (table[:, :, 0, :, squared] == 0).all()
+    assert (table[:, :, 1, :, squared] != 0).all()
     assert table[0, 0, 0, 0, -1] == pytest.approx(-3.307728)
     assert table[3, 1, 0, 0, -1] == pytest.approx(-3.631387 + 0.144759)  # the missing deprivation index folded in
 
