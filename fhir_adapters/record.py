@@ -32,6 +32,7 @@ from fhir_adapters.resources import (
     AnyMedicationUse,
     Condition,
     Encounter,
+    KeyConcept,
     Location,
     Medication,
     MedicationAdministration,
@@ -46,7 +47,7 @@ from fhir_adapters.subjects import Subjects, own, source_of
 
 _DROPPED = {"entered-in-error": Reason.ENTERED_IN_ERROR, "cancelled": Reason.CANCELLED}
 
-_Indexed = tuple[tuple[int, int], Observation, ObservationComponent | None, str | None]
+_Indexed = tuple[int, Observation, ObservationComponent | None, str | None]
 _Index = dict[tuple[str, str | None], list[_Indexed]]
 
 
@@ -80,11 +81,11 @@ class PatientRecord:
 
         O(k log k) in the number k of Observations with these codes.
         """
-        found: dict[tuple[int, int], ObservedValue] = {}
+        found: dict[int, ObservedValue] = {}
         for key in sorted(codes):
-            for place, observation, component, full_url in self._index.get(key, ()):
-                if place not in found:
-                    found[place] = read_observation(observation, component, key, source_of(observation, full_url))
+            for ordinal, observation, component, full_url in self._index.get(key, ()):
+                if ordinal not in found:
+                    found[ordinal] = read_observation(observation, component, key, source_of(observation, full_url))
         values, set_aside = settle(found.values())
         return ObservationReading(values, set_aside)
 
@@ -151,23 +152,22 @@ def _observation_version(observation: Observation) -> tuple[int, str]:
 def _index(observations: list[tuple[Observation, str | None]]) -> _Index:
     """Observations and their components by (system, code); the ordinal tells values apart and keeps their order."""
     index: _Index = defaultdict(list)
-    for ordinal, (observation, full_url) in enumerate(observations):
-        concept = observation.code
-        if concept is not None and concept.coding is not None:
-            item: _Indexed = ((ordinal, -1), observation, None, full_url)
-            for coding in concept.coding:
-                index[_ALIASES(coding.system, coding.system), coding.code].append(item)
-        if observation.component is not None:
-            _index_components(index, ordinal, observation, full_url)
+    ordinal = 0
+    for observation, full_url in observations:
+        ordinal += 1
+        if observation.code is not None:
+            _enter(index, observation.code, (ordinal, observation, None, full_url))
+        for component in observation.component or ():
+            ordinal += 1
+            if component.code is not None:
+                _enter(index, component.code, (ordinal, observation, component, full_url))
     return dict(index)
 
 
-def _index_components(index: _Index, ordinal: int, observation: Observation, full_url: str | None) -> None:
-    for position, component in enumerate(observation.component or ()):
-        if component.code is not None:
-            for coding in component.code.coding or ():
-                key = _ALIASES(coding.system, coding.system), coding.code
-                index[key].append(((ordinal, position), observation, component, full_url))
+def _enter(index: _Index, concept: KeyConcept, item: _Indexed) -> None:
+    for coding in concept.coding or ():
+        system = coding.system
+        index[_ALIASES(system, system), coding.code].append(item)
 
 
 # Bound once: this runs for every code of every Observation. A coding without system or code makes a key nobody asks for.
