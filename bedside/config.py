@@ -4,7 +4,8 @@ Every setting has its unit in its name. Unknown names, in the file or in the env
 cannot pass for a default. There are no secrets in it: keys are files, and the settings name their folder.
 
 `BEDSIDE_<SECTION>_<SETTING>` overrides the file: `BEDSIDE_SERVER_PORT=8080`. Lists are separated by spaces.
-`BEDSIDE_CONFIG` names the file. README's table is held to this module by a test.
+`BEDSIDE_CONFIG` names the file. `python -m bedside.config` prints the table of settings in docs/configuration.md, which a
+test holds to this module. A new setting is one annotated field here.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, TypeAlias, get_type_hints
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+from msgspec import Meta
+
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=3_600)]
 
 
 class ConfigError(Exception):
@@ -26,48 +32,54 @@ class ConfigError(Exception):
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where and how the service listens."""
 
-    host: str = "127.0.0.1"
-    port: int = 8712
-    workers: int = 1  # processes; each loads every model
-    public_url: str = ""  # base URL as the EHR sees it, for links; empty: http://host:port
-    max_body_bytes: int = 8 * 1024 * 1024  # a 5,000-Observation prefetch is about 4 MB
+    host: Annotated[str, "address to listen on"] = "127.0.0.1"
+    port: Annotated[Port, "port to listen on"] = 8712
+    workers: Annotated[Count, "processes; each loads every model"] = 1
+    public_url: Annotated[str, "base URL as the EHR sees it, for links; empty: http://host:port"] = ""
+    # a 5,000-Observation prefetch is about 4 MB
+    max_body_bytes: Annotated[Count, "largest call accepted"] = 8 * 1024 * 1024
 
 
 class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may call. Closed unless configured."""
 
-    open_on_loopback: bool = False  # answer callers without credentials; refused unless host is a loopback address
+    open_on_loopback: Annotated[
+        bool, "answer callers without credentials; refused unless host is a loopback address"
+    ] = False
 
 
 class Fhir(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which FHIR servers may be asked, and for how long."""
 
-    allowed_servers: tuple[str, ...] = ()  # base URLs; a call's fhirServer must be one of them
-    deadline_s: float = 3.0  # for everything one hook call fetches
-    max_pages: int = 10
-    max_response_bytes: int = 16 * 1024 * 1024
+    allowed_servers: Annotated[tuple[str, ...], "base URLs; only these are ever asked"] = ()
+    deadline_s: Annotated[Seconds, "for everything one call fetches"] = 3.0
+    max_pages: Annotated[Count, "pages of one search"] = 10
+    max_response_bytes: Annotated[Count, "all pages of one search together"] = 16 * 1024 * 1024
 
 
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where decisions are recorded."""
 
-    directory: Path = Path("var/audit")  # the log, its keys (keys/, 0600) and its public key (log.vkey)
-    head_file: Path | None = None  # newest signed head, better on another volume; none: in the directory
-    origin: str = "localhost/cds-audit/default/1"
-    tenant: str = "default"
-    deadline_ms: int = 250  # no durable record within it: no cards
+    directory: Annotated[Path, "the log, its keys (keys/, 0600) and its public key (log.vkey)"] = Path("var/audit")
+    head_file: Annotated[Path | None, "newest signed head, better on another volume; none: in the directory"] = None
+    origin: Annotated[str, "name of the log, as given to `bedside audit init`"] = "localhost/cds-audit/default/1"
+    tenant: Annotated[str, "whose decisions these are"] = "default"
+    deadline_ms: Annotated[Count, "no durable record within it: no cards"] = 250
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which models answer."""
 
-    enabled: tuple[str, ...] = ("prevent_cvd", "icu_mortality")
+    enabled: Annotated[tuple[str, ...], "ids of models; `bedside model list` shows them"] = (
+        "prevent_cvd",
+        "icu_mortality",
+    )
 
 
 class SmartApp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app behind a card's "reasons" link."""
 
-    launch_url: str = ""  # empty: cards carry no smart link
+    launch_url: Annotated[str, "launch URL of the app; empty: cards carry no such link"] = ""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,7 +95,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def public_url(self) -> str:
         """Base URL as the EHR sees it, without a trailing slash."""
-        return self.server.public_url.rstrip("/") or f"http://{self.server.host}:{self.server.port}"
+        host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
+        return self.server.public_url.rstrip("/") or f"http://{host}:{self.server.port}"
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
@@ -96,7 +109,9 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
     for name, value in environment.items():
         if name.startswith("BEDSIDE_") and name != "BEDSIDE_CONFIG":
             section, setting = _find_setting(name)
-            tables.setdefault(section, {})[setting] = _convert(name, value, section, setting)
+            table = tables.setdefault(section, {})
+            if isinstance(table, dict):  # anything else is refused below, by its place in the file
+                table[setting] = _convert(name, value, section, setting)
     try:
         config = msgspec.convert(tables, Config, dec_hook=_read_path)
     except msgspec.ValidationError as exc:
@@ -116,10 +131,10 @@ def _read_tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as exc:
         raise ConfigError(f"configuration file {path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"configuration file {path}: {exc}") from exc
 
 
@@ -154,13 +169,25 @@ def _check(config: Config) -> None:
             f"access.open_on_loopback: expected server.host to be a loopback address, got {config.server.host}"
         )
     for server in config.fhir.allowed_servers:
-        parts = urlsplit(server)
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        parts = _split("fhir.allowed_servers", server)
+        if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
             raise ConfigError(f"fhir.allowed_servers: expected https (http on loopback only), got {server}")
-    if config.server.workers < 1:
-        raise ConfigError(f"server.workers: expected at least 1, got {config.server.workers}")
-    if config.smart_app.launch_url and urlsplit(config.smart_app.launch_url).scheme not in ("http", "https"):
-        raise ConfigError("smart_app.launch_url: expected an absolute http(s) URL")
+    for name, url in (
+        ("server.public_url", config.server.public_url),
+        ("smart_app.launch_url", config.smart_app.launch_url),
+    ):
+        if url:
+            _split(name, url)
+
+
+def _split(name: str, url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{name}: expected an absolute http(s) URL, got {url}")
+    return parts
 
 
 def _is_loopback(host: str) -> bool:
@@ -168,3 +195,28 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def settings_table() -> str:
+    """Every setting with its variable, default and meaning, as a Markdown table."""
+    lines = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
+    for section, kind in get_type_hints(Config).items():
+        for setting, hint in get_type_hints(kind, include_extras=True).items():
+            default = _shown(getattr(kind(), setting))
+            meaning = next(text for text in hint.__metadata__ if isinstance(text, str))
+            lines.append(
+                f"| `{section}.{setting}` | `BEDSIDE_{section.upper()}_{setting.upper()}` | {default} | {meaning} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        default = " ".join(default)
+    return "none" if default in (None, "") else f"`{default}`"
+
+
+if __name__ == "__main__":
+    print(settings_table(), end="")

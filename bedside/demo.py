@@ -7,7 +7,9 @@ Each demonstration gets a folder and a log of its own; nothing is deleted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bedside.config import ConfigError
 
 ORIGIN = "demo.localhost/cds-audit/default/1"
 START_DEADLINE_S = 60.0  # a cold start takes one or two seconds; a busy machine may need more
@@ -35,7 +39,9 @@ def add_demo(verbs: Any) -> None:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Exit code 0 if every call was answered and every receipt and the whole log verified."""
-    folder = options.directory / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for port in (options.port, options.ehr_port):
+        _require_free(port)
+    folder = options.directory.absolute() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder.mkdir(parents=True)
     url = f"http://127.0.0.1:{options.port}"
     ehr = ["-m", "demo", "--port", str(options.ehr_port), "--bedside", url]
@@ -64,13 +70,23 @@ def run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_free(port: int) -> None:
+    """Another server on the port would answer in our place, and be shown as if it were ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise ConfigError(f"port {port}: {exc.strerror}; see --port and --ehr-port") from exc
+
+
 def _write_config(folder: Path, options: argparse.Namespace) -> Path:
     path = folder / "bedside.toml"
     path.write_text(
         f"[server]\nport = {options.port}\n\n"
         "[access]\nopen_on_loopback = true\n\n"
         f'[fhir]\nallowed_servers = ["http://127.0.0.1:{options.ehr_port}/fhir"]\n\n'
-        f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGIN}"\n'
+        f'[audit]\ndirectory = {json.dumps(str(folder / "audit"))}\norigin = "{ORIGIN}"\n'
     )
     return path
 

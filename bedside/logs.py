@@ -30,10 +30,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Sends our loggers' events to standard error as JSON, at INFO."""
+    """Sends our loggers' events to standard error as JSON, at INFO; the HTTP library's would name URLs with patients' ids."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("bedside")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    library = logging.getLogger("urllib3")
+    library.handlers[:] = [logging.NullHandler()]
+    library.propagate = False

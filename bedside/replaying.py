@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from audit.entry import read_header
 from audit.merkle import LeafIndex
 from bedside.wiring import load_models, open_log, read_config
 from cds_service.replay import replay
@@ -19,10 +20,14 @@ def add_replay(verbs: Any) -> None:
 
 
 def run_replay(options: argparse.Namespace) -> int:
-    """Exit code 0 if the decision was reproduced bit for bit, 1 if not."""
+    """Exit code 0 if the decision was reproduced bit for bit, 1 if not or if the entry holds nothing to repeat."""
     config = read_config()
     audit_log = open_log(config)
     try:
+        entry = read_header(audit_log.entry(LeafIndex(options.index)))
+        if entry.payload is None:
+            sys.stdout.write(f"entry {options.index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
+            return 1
         report = replay(audit_log.payload(LeafIndex(options.index)), load_models(config))
     finally:
         audit_log.close()

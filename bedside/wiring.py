@@ -155,11 +155,11 @@ def build_app() -> Flask:
     """The WSGI application of one worker process.
 
     Raises:
-        ConfigError: the configuration would leave the service open to anyone.
+        ConfigError: the configuration lets nobody in, or cannot be used.
     """
     configure_logging()
     config = read_config()
-    _refuse_if_open(config)
+    _require_way_in(config)
     desk = build_desk(config)
     _record_start(desk, config)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
@@ -169,7 +169,7 @@ def build_app() -> Flask:
     return app
 
 
-def _refuse_if_open(config: Config) -> None:
+def _require_way_in(config: Config) -> None:
     if not config.access.open_on_loopback:
         raise ConfigError("access.open_on_loopback: expected true, as no other way to let callers in is configured")
     log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})

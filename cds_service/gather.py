@@ -92,6 +92,7 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     sent = [name for name, state in states.items() if state == "sent" or name in partial]
     documents = [request.prefetch[name] for name in sent] + [document for pages in got.values() for document in pages]
     record = build_record(PatientId(request.context.patient_id), documents, base_url=request.fhir_server)
+    _require_patient(record, states, queries)
     asked = any(not isinstance(answer, OriginNotAllowedError) for answer in answers.values())
     return Gathered(
         record=record,
@@ -158,6 +159,20 @@ def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) ->
     else:
         why = "; ".join(dict.fromkeys(str(answers[name]) for name in lacking))
     raise MissingDataError(f"required data missing: prefetch {', '.join(lacking)} not usable, and {why}", lacking)
+
+
+def _require_patient(record: PatientRecord, states: Mapping[str, KeyState], queries: Sequence[Query]) -> None:
+    """Without the person, age, sex and death are unknown; only the client's own `null` makes that an answer."""
+    lacking = tuple(
+        query.name
+        for query in queries
+        if query.resource == "Patient" and query.required and states[query.name] != "nothing found"
+    )
+    if lacking and record.patient is None:
+        raise MissingDataError(
+            f"required data missing: prefetch {', '.join(lacking)} holds no readable Patient with the id of context.patientId",
+            lacking,
+        )
 
 
 def _gap_words(query: Query, partial: bool) -> str:

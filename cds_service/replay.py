@@ -22,7 +22,7 @@ from model_artifacts.assessment import Abstention, Assessment
 from model_artifacts.inputs import ModelInputs
 from model_artifacts.runtime import ReleasedModel
 
-Outcome = Literal["reproduced", "model-changed", "model-unknown", "answer-differs", "card-differs", "nothing-to-replay"]
+Outcome = Literal["reproduced", "model-changed", "model-unknown", "answer-differs", "card-differs"]
 
 
 @dataclass(frozen=True, slots=True)

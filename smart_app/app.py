@@ -29,10 +29,10 @@ def add_model_pages(app: Flask, models: Mapping[str, ReleasedModel]) -> None:
 
     @pages.get("/models/<model_id>")
     def model_card(model_id: str) -> str:
-        if model_id not in models:
+        model = models.get(model_id)
+        if model is None or not (model.folder / "MODEL_CARD.md").is_file():
             abort(404)
-        model = models[model_id]
-        text = (model.folder / "MODEL_CARD.md").read_text()
+        text = (model.folder / "MODEL_CARD.md").read_text("utf-8")
         return render_template("model_card.html", manifest=model.manifest, card=_markdown.render(text))
 
     @pages.after_request
