@@ -18,12 +18,9 @@ from audit.errors import (
     AuditError,
     ForkError,
     FormatError,
-    KeyFileError,
-    NoSuchEntryError,
     ProofError,
     RollbackError,
     SignatureError,
-    StorageError,
     VerificationError,
 )
 from audit.head import HEAD_FILE
@@ -135,7 +132,10 @@ def _keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
     """The keys to trust: given as a vkey or a file of them, else those that lie beside what is verified."""
     if given is None:
         return load_vkeys(beside)
-    return load_vkeys(Path(given)) if Path(given).is_file() else (parse_vkey(given),)
+    try:
+        return (parse_vkey(given),)
+    except FormatError:
+        return load_vkeys(Path(given))
 
 
 def _guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -148,7 +148,7 @@ def _guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
             status, message = ROLLBACK_OR_FORK, str(exc)
         except (VerificationError, ProofError, SignatureError, FormatError) as exc:
             status, message = INVALID, f"invalid: {exc}"
-        except (KeyFileError, NoSuchEntryError, StorageError, AuditError) as exc:
+        except AuditError as exc:
             status, message = USAGE, str(exc)
         except OSError as exc:
             status, message = USAGE, f"{exc.filename}: {exc.strerror}"

@@ -263,7 +263,7 @@ class SqliteStorage:
             if self._writer is not None:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX)
                 # Others may still be reading, or the disk be full: then the store stays as it is, unsealed.
-                with suppress(apsw.Error):
+                with suppress(apsw.Error, OSError):
                     self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                     write_seal(self._path)
                 self._writer.close()

@@ -5,6 +5,8 @@ import pytest
 
 from audit.errors import StorageError
 from audit.storage.sqlite import SqliteStorage, check_sqlite_version
+from audit.storage.sqlite_scan import SqliteScan
+from audit.verify import Trust, verify_log
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.50.6", "3.51.2", "3.49.1", "2.99.99"])
@@ -57,3 +59,29 @@ def test_sqlite_leaves_nothing_of_a_batch_that_was_not_appended(make_log) -> Non
     with storage.exclusive() as transaction:
         assert transaction.newest_checkpoint() == before
     storage.close()
+
+
+def test_sqlite_store_is_sealed_when_closed_and_unsealed_by_the_next_append(make_log, open_log, make_entry) -> None:
+    config, _ = make_log()
+    seal = config.directory / "log.sqlite3.seal"
+    log = open_log(config)
+    log.append(*make_entry(log))
+    assert not seal.exists()
+    log.close()
+    assert seal.read_text().startswith("sha256 ")
+    log = open_log(config)
+    assert seal.exists()
+    log.append(*make_entry(log))
+    assert not seal.exists()
+
+
+def test_sqlite_store_in_use_elsewhere_is_not_left_with_a_seal_that_lies(make_log, open_log, make_entry) -> None:
+    config, keys = make_log()
+    first, second = open_log(config), open_log(config)
+    first.append(*make_entry(first))
+    second.append(*make_entry(second))
+    first.close()
+    second.append(*make_entry(second))
+    verify_log(SqliteScan(config.directory), Trust((keys.signer.verifier_key,)))
+    second.close()
+    verify_log(SqliteScan(config.directory), Trust((keys.signer.verifier_key,)))
