@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from model_artifacts.errors import ModelError
+from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 
@@ -19,6 +20,7 @@ def add_model_commands(verbs: Any) -> None:
     model_verbs.add_parser("verify", help="check every model folder's digests").set_defaults(run=verify_models)
     card = model_verbs.add_parser("card", help="print a model's card")
     card.add_argument("model", choices=tuple(model_packages()))
+    card.add_argument("--write", action="store_true", help="generate MODEL_CARD.md anew from manifest and metrics")
     card.set_defaults(run=print_card)
 
 
@@ -45,7 +47,12 @@ def verify_models(_options: argparse.Namespace) -> int:
 
 
 def print_card(options: argparse.Namespace) -> int:
-    """Prints MODEL_CARD.md of one model."""
+    """Prints MODEL_CARD.md of one model, or writes it anew into the model's folder."""
     model = ReleasedModel.load(model_packages()[options.model])
-    sys.stdout.write((model.folder / "MODEL_CARD.md").read_text())
+    card = model.folder / CARD_FILE
+    if options.write:
+        card.write_text(model_card(model), encoding="utf-8")
+        sys.stdout.write(f"{card} written\n")
+    else:
+        sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
     return 0

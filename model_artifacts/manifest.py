@@ -185,6 +185,9 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, str] = {}  # further files of the folder that decide the answer, with their SHA-256
     override_reasons: tuple[OverrideReason, ...] = ()
     seeds: tuple[int, ...] = ()
+    disclosures: dict[
+        str, str
+    ] = {}  # what only a person can say about the model, by key of a model card's schema plug-in
 
     @property
     def explained_index(self) -> int:

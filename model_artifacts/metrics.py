@@ -1,0 +1,246 @@
+"""`metrics.json` as figures, grids and notes, whatever a model measures; the only source of numbers in a model card.
+
+The file is an object of sections. Inside a section:
+
+- a number is a figure; so is an object with `estimate`, `value` or `median`, where `low` and `high` are its 95 % interval and
+  `interquartile` its quartiles; its other numbers stand beside it;
+- objects that hold the same figures (a model and its rival, groups of people) form one grid; so does a list of objects;
+- texts are notes, and lists of numbers or texts are notes too.
+
+The section's name says what it is about (`KINDS`): `published` marks what others measured, `external` what was measured on
+data from elsewhere; a section of another name is an evaluation. To extend: a word in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from model_artifacts.errors import ArtifactError
+
+Kind = Literal["published", "external", "evaluation", "calibration", "subgroups", "uncertainty", "data", "build"]
+
+KINDS: tuple[tuple[str, Kind], ...] = (
+    ("published", "published"),
+    ("external", "external"),
+    ("subgroup", "subgroups"),
+    ("fairness", "subgroups"),
+    ("reliability", "calibration"),
+    ("calibration", "calibration"),
+    ("conformal", "uncertainty"),
+    ("novelty", "uncertainty"),
+    ("uncertainty", "uncertainty"),
+    ("abstention", "uncertainty"),
+    ("data", "data"),
+    ("cohort", "data"),
+    ("seed", "build"),
+    ("version", "build"),
+    ("software", "build"),
+    ("training", "build"),
+    ("build", "build"),
+    ("export", "build"),
+    ("measured", "build"),
+)
+"""Beginning of a section's name to what it is about; the first that fits."""
+
+_ESTIMATES = ("estimate", "value", "median")
+_ABBREVIATIONS = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "onnx": "ONNX", "icu": "ICU"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number with its interval, if it has one; `spread` says what the interval is."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    spread: str = ""
+    beside: tuple[tuple[str, float], ...] = ()
+
+
+Cell: TypeAlias = Figure | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Figures that belong together: each row begins with its name."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the file, in the file's order."""
+
+    name: str
+    kind: Kind
+    notes: tuple[tuple[str, str], ...]
+    figures: tuple[Figure, ...]
+    grids: tuple[Grid, ...]
+
+    @property
+    def says_external(self) -> bool:
+        """Whether the figures come from data other than those the model was made from."""
+        return self.kind == "external" or any("external validation" in text for _, text in self.notes)
+
+
+def read_metrics(folder: Path) -> tuple[Section, ...]:
+    """The sections of a model folder's `metrics.json`.
+
+    Raises:
+        ArtifactError: the file is missing or is not an object.
+    """
+    try:
+        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ArtifactError(f"metrics.json of {folder.name} cannot be read: {type(exc).__name__}") from exc
+    if not isinstance(content, dict):
+        raise ArtifactError(f"metrics.json of {folder.name}: expected an object, got {type(content).__name__}")
+    return parse_metrics(content)
+
+
+def parse_metrics(content: Mapping[str, Any]) -> tuple[Section, ...]:
+    """The sections of the file's content; what stands outside of any section makes the section "general"."""
+    loose = {key: value for key, value in content.items() if _is_leaf(value)}
+    sections = ([("general", loose)] if loose else []) + [item for item in content.items() if item[0] not in loose]
+    return tuple(_section(name, value) for name, value in sections)
+
+
+def words(key: str) -> str:
+    """A member's name in words: "calibration_slope" gives "calibration slope"."""
+    return " ".join(_ABBREVIATIONS.get(part, part) for part in key.split("_"))
+
+
+def number_words(value: float) -> str:
+    """A number as the card shows it: counts whole, others to three decimals (two if it has no more), small ones to 2 digits."""
+    if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 2):
+        return str(int(value))
+    if not math.isfinite(value):
+        return "not defined"
+    if value == round(value, 2):
+        return f"{value:.2f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+
+
+def cell_words(cell: Cell) -> str:
+    """A cell as the card shows it; an interval follows in brackets."""
+    match cell:
+        case None:
+            return "not available"
+        case str():
+            return cell
+        case Figure():
+            shown = number_words(cell.value)
+            if cell.low is not None and cell.high is not None:
+                shown += f" ({number_words(cell.low)} to {number_words(cell.high)})"
+            return shown
+        case _:
+            return number_words(cell)
+
+
+class _Collector:
+    """Gathers what is found on the way down one section; `as_rows` puts the groups of a grid into its rows."""
+
+    def __init__(self, *, as_rows: bool) -> None:
+        self.notes: list[tuple[str, str]] = []
+        self.figures: list[Figure] = []
+        self.grids: list[Grid] = []
+        self._as_rows = as_rows
+
+    def take(self, path: tuple[str, ...], value: Any) -> None:
+        """Sorts `value` under its path: a figure, a note, a grid, or an object to go down into."""
+        name = ", ".join(words(part) for part in path)
+        cell = _cell(name, value)
+        if isinstance(cell, str):
+            self.notes.append((name, cell))
+        elif isinstance(cell, Figure):
+            self.figures.append(cell)
+        elif cell is not None:
+            self.figures.append(Figure(name, cell))
+        elif isinstance(value, list) and not all(isinstance(item, dict) for item in value):
+            self.notes.append((name, f"{len(value)} rows, see metrics.json"))
+        elif isinstance(value, list):
+            self.grids.append(_grid(name, {str(place): item for place, item in enumerate(value, 1)}, as_rows=True))
+        elif isinstance(value, dict):
+            self._take_members(path, name, value)
+
+    def _take_members(self, path: tuple[str, ...], name: str, value: dict[str, Any]) -> None:
+        flat = {key: member for key, member in value.items() if _is_flat(member)}
+        first: dict[str, Any] = next(iter(flat.values()), {})
+        alike = {key: member for key, member in flat.items() if member.keys() & first.keys()}
+        if len(alike) >= 2:
+            self.grids.append(_grid(name, alike, as_rows=self._as_rows))
+        for key, member in value.items():
+            if len(alike) < 2 or key not in alike:
+                self.take((*path, key), member)
+
+
+def _section(name: str, value: Any) -> Section:
+    kind: Kind = next((kind for start, kind in KINDS if name.startswith(start)), "evaluation")
+    found = _Collector(as_rows=kind in {"subgroups", "calibration", "data"})
+    found.take((), value)
+    return Section(name, kind, tuple(found.notes), tuple(found.figures), tuple(found.grids))
+
+
+def _is_leaf(value: Any) -> bool:
+    return not isinstance(value, (dict, list)) or _figure("", value) is not None
+
+
+def _cell(name: str, value: Any) -> Cell:
+    """The value as one cell, or None where it is an object or a list of objects."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, list) and all(isinstance(item, (int, float, str)) for item in value):
+        return ", ".join(item if isinstance(item, str) else number_words(item) for item in value)
+    return _figure(name, value)
+
+
+def _figure(name: str, value: Any) -> Figure | None:
+    if not isinstance(value, dict):
+        return None
+    main = next((key for key in _ESTIMATES if isinstance(value.get(key), (int, float))), None)
+    if main is None:
+        return None
+    low, high, spread = value.get("low"), value.get("high"), "95 % interval"
+    if "interquartile" in value:
+        (low, high), spread = value["interquartile"], "interquartile range"
+    beside = tuple(
+        (words(key), number)
+        for key, number in value.items()
+        if key not in (main, "low", "high") and isinstance(number, (int, float))
+    )
+    return Figure(name, value[main], low, high, spread if low is not None else "", beside)
+
+
+def _is_flat(value: Any) -> bool:
+    """An object that is no figure and whose members are all cells."""
+    return (
+        isinstance(value, dict)
+        and _figure("", value) is None
+        and all(_cell("", member) is not None for member in value.values())
+    )
+
+
+def _grid(name: str, groups: Mapping[str, Mapping[str, Any]], *, as_rows: bool) -> Grid:
+    keys = tuple(dict.fromkeys(key for group in groups.values() for key in group))
+    if as_rows:
+        rows = {group: [member.get(key) for key in keys] for group, member in groups.items()}
+        return _make_grid(name, keys, rows)
+    return _make_grid(name, tuple(groups), {key: [group.get(key) for group in groups.values()] for key in keys})
+
+
+def _make_grid(name: str, columns: tuple[str, ...], rows: Mapping[str, list[Any]]) -> Grid:
+    return Grid(
+        name,
+        tuple(words(column) for column in columns),
+        tuple((words(row), tuple(_cell("", value) for value in values)) for row, values in rows.items()),
+    )

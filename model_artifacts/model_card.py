@@ -1,0 +1,266 @@
+"""`MODEL_CARD.md` from what is already known: the manifest, the input spec and `metrics.json`. Nothing is written by hand.
+
+The same folder always gives the same bytes; a test holds every committed card to it. A number comes from `metrics.json` (how
+good the model is) or from the manifest (what it does), never from here. A section nobody can fill says "not available" and why.
+
+To add a section: a function of `_Facts` that returns Markdown blocks, and its title in `_SECTIONS`. To add a regulation's
+attributes: a module like `source_attributes`, and its name in the last section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from model_artifacts import source_attributes as dsi
+from model_artifacts.finding import UNIT_WORDS, natural_frequency, percent
+from model_artifacts.input_description import age_words, describe_inputs, describe_query
+from model_artifacts.manifest import ModelManifest
+from model_artifacts.metric_tables import Blocks, bullets, grid_names, print_sections, table
+from model_artifacts.metrics import Kind, Section, read_metrics
+from model_artifacts.runtime import ReleasedModel
+
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    model: ReleasedModel
+    manifest: ModelManifest
+    metrics: tuple[Section, ...]
+
+    def of(self, *kinds: Kind) -> tuple[Section, ...]:
+        return tuple(section for section in self.metrics if section.kind in kinds)
+
+
+def model_card(model: ReleasedModel) -> str:
+    """The text of the model's card, Markdown with pipe tables, ending in a newline.
+
+    Raises:
+        ArtifactError: `metrics.json` is missing or unreadable.
+        ManifestError: the manifest discloses what cannot be authored.
+    """
+    facts = _Facts(model, model.manifest, read_metrics(model.folder))
+    blocks = [f"# {facts.manifest.title}", facts.manifest.description]
+    for title, section in _SECTIONS:
+        blocks += [f"## {title}", *section(facts)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _intended_use(facts: _Facts) -> Blocks:
+    use = facts.manifest.intended_use
+    role = f"It {use.role} the clinician's decision. It never replaces it."
+    return [use.use, bullets([f"Users: {use.users}", f"Role: {role}", f"Moment: {', '.join(facts.manifest.hooks)}"])]
+
+
+def _population(facts: _Facts) -> Blocks:
+    population = facts.manifest.population
+    return [
+        f"For {population.text}. Checked on every call; the model does not answer if",
+        bullets([criterion.text for criterion in population.criteria]),
+    ]
+
+
+def _out_of_scope(facts: _Facts) -> Blocks:
+    return [bullets(facts.manifest.intended_use.out_of_scope)]
+
+
+def _inputs(facts: _Facts) -> Blocks:
+    essential = facts.manifest.abstain.essential
+    rows = [
+        (
+            item.label,
+            UNIT_WORDS.get(item.unit, item.unit) or "–",
+            item.codes or "–",
+            item.plausible or "–",
+            "–" if item.oldest is None else age_words(item.oldest),
+            "yes" if item.name in essential else "no",
+        )
+        for item in describe_inputs(facts.model.inputs)
+    ]
+    header = ("Input", "Unit", "LOINC codes read", "Plausible range", "Oldest allowed", "Needed for an answer")
+    searches = bullets([describe_query(query) for query in facts.model.queries()])
+    return [
+        "Other units are converted; a value without a unit, in an unknown one or outside its plausible range is not used.",
+        "What has no codes is read from the patient, the diagnoses, the medications or the encounter, or is computed.",
+        table(header, rows),
+        "Read from the patient's record:",
+        searches,
+    ]
+
+
+def _outputs(facts: _Facts) -> Blocks:
+    manifest = facts.manifest
+    outputs = [
+        (item.label, item.event, "where it is defined" if item.optional else "always") for item in manifest.outputs
+    ]
+    bands = [
+        (
+            band.label,
+            f"from {percent(band.at_least)}" if band.at_least else "from 0 %",
+            band.indicator,
+            band.meaning or "–",
+        )
+        for band in manifest.bands
+    ]
+    return [
+        table(("Probability", "Of", "Given"), outputs),
+        f"Bands of the first output ({manifest.outputs[0].label}):",
+        table(("Band", "Begins", "Shown as", "Why there"), bands),
+    ]
+
+
+def _how_to_read(facts: _Facts) -> Blocks:
+    manifest = facts.manifest
+    example = manifest.bands[-1].at_least
+    frequency = natural_frequency(example, manifest.outputs[0].event)
+    interval = (
+        "the interval on the card says how sure it is"
+        if manifest.uncertainty.kind != "none"
+        else "no interval is given"
+    )
+    lines = [
+        f"{percent(example)} means: {frequency[:1].lower()}{frequency[1:]}. It does not say which of them this patient is.",
+        "The estimate is about people with the same recorded values. What is not among the inputs is not in it.",
+        f"Figures are rounded to a tenth of a percentage point; the decimals don't say how sure the estimate is: {interval}.",
+        "What moved the estimate is the model's arithmetic, not a cause, and says nothing about what a treatment would do.",
+    ]
+    return [bullets(lines if example else lines[1:])]
+
+
+def _evaluation(facts: _Facts) -> Blocks:
+    return _measured(facts.of("evaluation", "published", "external"), "this model's performance was not measured")
+
+
+def _calibration(facts: _Facts) -> Blocks:
+    elsewhere = any("calibration" in text for text in grid_names(facts.of("evaluation", "published", "external")))
+    reason = "see “Evaluation figures” for slope and intercept; no curve was measured"
+    return _measured(facts.of("calibration"), reason if elsewhere else "calibration was not measured")
+
+
+def _subgroups(facts: _Facts) -> Blocks:
+    return _measured(facts.of("subgroups"), "performance by group was not measured here")
+
+
+def _uncertainty(facts: _Facts) -> Blocks:
+    uncertainty = facts.manifest.uncertainty
+    blocks = [uncertainty.text]
+    if uncertainty.kind == "ensemble-range":
+        blocks.append(f"The range on the card is the lowest and highest of {facts.manifest.artifact.members} networks.")
+    if uncertainty.conformal is not None:
+        conformal = uncertainty.conformal
+        ends = percent(conformal.event_bound), percent(1 - conformal.no_event_bound)
+        blocks.append(
+            f"Prediction set with a coverage of {100 * conformal.coverage:.0f} % ({conformal.source}): the event stays in it "
+            f"from a probability of {ends[0]}, its absence up to {ends[1]}."
+        )
+    return blocks + print_sections(facts.of("uncertainty"))
+
+
+def _explanation(facts: _Facts) -> Blocks:
+    artifact, manifest = facts.manifest.artifact, facts.manifest
+    explained = next(output.label for output in manifest.outputs if output.name == artifact.explained)
+    method = (
+        f"Integrated gradients of the output “{explained}” in {artifact.integration_steps} steps, computed inside the graph, "
+        "in probability (percentage points on the card)."
+    )
+    check = (
+        "The contributions add up to the estimate minus the baseline's. They are added up again on every call, "
+        f"and a gap above {artifact.completeness_tolerance:g} means that nothing is shown."
+    )
+    return [method, f"Compared with {manifest.explanation.baseline}.", check]
+
+
+def _abstention(facts: _Facts) -> Blocks:
+    manifest = facts.manifest
+    labels = {item.name: item.label for item in describe_inputs(facts.model.inputs)}
+    rules = ["the patient is outside of the population (above)"]
+    if manifest.abstain.essential:
+        names = ", ".join(labels[name] for name in manifest.abstain.essential)
+        rules.append(f"one of these is missing, too old or not usable: {names}")
+    if manifest.abstain.minimum_present:
+        rules.append(f"fewer than {manifest.abstain.minimum_present} of the {len(labels)} inputs are there")
+    if manifest.artifact.novelty_threshold is not None:
+        rules.append(
+            f"the inputs are unlike the training data (a score above {manifest.artifact.novelty_threshold:.4g})"
+        )
+    rules.append("the graph's answer is not a probability, or its explanation does not add up")
+    return ["The model does not answer, and says why, if", bullets(rules)]
+
+
+def _limits(facts: _Facts) -> Blocks:
+    return [bullets(facts.manifest.intended_use.limits)]
+
+
+def _training_data(facts: _Facts) -> Blocks:
+    data = facts.manifest.training_data
+    listed = bullets([f"Licence: {data.licence}", f"Citation: {data.citation}"])
+    return [data.description, listed, *print_sections(facts.of("data"))]
+
+
+def _reproducibility(facts: _Facts) -> Blocks:
+    manifest, trains = facts.manifest, (facts.model.folder / "train.py").exists()
+    seeds = ", ".join(map(str, manifest.seeds))
+    if manifest.kind == "published-equation":
+        seeds = "none; nothing random decides the answer"
+    inputs = ", ".join(f"`{item.name}` {item.dtype} ({_shape(item.shape)})" for item in manifest.artifact.inputs)
+    lines = [
+        f"Command: `make train MODEL={manifest.id}`"
+        if trains
+        else "Command: not available: the folder has no train.py",
+        f"Seeds: {seeds or 'not available: the manifest names none'}",
+        f"Graph: ONNX opset {manifest.artifact.opset}, inputs {inputs}",
+    ]
+    return [bullets(lines), *print_sections(facts.of("build"))]
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return ", ".join(("n", *map(str, shape)))
+
+
+def _version(facts: _Facts) -> Blocks:
+    manifest, identity = facts.manifest, facts.model.identity
+    own = {manifest.artifact.file: identity.artifact_sha256, "manifest.toml": identity.manifest_sha256}
+    digests = (*own.items(), *sorted(manifest.files.items()))
+    return [
+        f"Model `{manifest.id}`, version {manifest.version}, a {manifest.kind.replace('-', ' ')} model.",
+        table(("File", "SHA-256"), [(name, f"`{digest}`") for name, digest in digests]),
+        f"Source: [{manifest.source.label}]({manifest.source.url}). {manifest.source.citation}",
+    ]
+
+
+def _source_attributes(facts: _Facts) -> Blocks:
+    attributes = dsi.source_attributes(facts.manifest, facts.model.inputs, facts.metrics)
+    rows = [
+        (str(number), dsi.ATTRIBUTES[key], attribute.words())
+        for number, (key, attribute) in enumerate(attributes.items(), start=1)
+    ]
+    return [
+        "45 CFR 170.315(b)(11)(iv)(B), in the regulation's order. What is not there is said, not hidden.",
+        table(("No.", "Attribute", "This model"), rows),
+    ]
+
+
+_SECTIONS: tuple[tuple[str, Callable[[_Facts], Blocks]], ...] = (
+    ("Intended use", _intended_use),
+    ("Population", _population),
+    ("Out of scope", _out_of_scope),
+    ("Inputs", _inputs),
+    ("Outputs", _outputs),
+    ("How to read it", _how_to_read),
+    ("Evaluation figures", _evaluation),
+    ("Calibration", _calibration),
+    ("Subgroups", _subgroups),
+    ("Uncertainty", _uncertainty),
+    ("Explanation", _explanation),
+    ("When it does not answer", _abstention),
+    ("Limits", _limits),
+    ("Training data", _training_data),
+    ("Reproducibility", _reproducibility),
+    ("Version and digests", _version),
+    (f"Source attributes ({dsi.SCHEMA})", _source_attributes),
+)
+
+
+def _measured(sections: Sequence[Section], why_not: str) -> Blocks:
+    return print_sections(sections) or [f"not available: {why_not}"]
