@@ -10,12 +10,13 @@ rule gains a factor of four for each doubling. Over a kink (ReLU, clamp) on the 
 input at its kink in `prepare` (min and max of a knot as two inputs) and the path is smooth again. The steps ride on the
 batch axis, so a recurrent network runs once over `steps` rows and not `steps` times over one.
 
-What was seen to trace and to agree with torch: linear, layer norm, GELU/ReLU/tanh/sigmoid, softmax, attention written
-by hand (`softmax(q @ k.transpose(1, 2)) @ v`, masks by addition or `masked_fill`), GRU cells written as a Python loop
-over a fixed length, `nn.GRU` with `batch_first=True`, `cumsum`, `where`, `clamp`, `minimum`/`maximum`, indexing by
-constants, and 1-D and 2-D convolutions (their backward is decomposed here into a transposed convolution; only the
-gradient by the input is kept). Not: fused or flash attention (wrap in `sdpa_kernel(SDPBackend.MATH)`), data-dependent
-control flow, in-place writes to an explained input, dropout in training mode (the module is traced in evaluation mode).
+Seen to trace and to agree with torch 2.13: linear, layer norm, batch norm, GELU/ReLU/tanh/sigmoid/exp, softmax, attention
+written by hand (`softmax(q @ k.transpose(1, 2)) @ v`, masks by addition or `masked_fill`), GRU cells written as a Python
+loop over a fixed length, `nn.GRU(batch_first=True)`, `cumsum`, `where`, `clamp`, `minimum`/`maximum`, `amax`, `einsum`,
+indexing by constants, max pooling, 1-D and 2-D convolutions with stride (their backward is decomposed here into a
+transposed convolution; only the gradient by the input is kept). Seen to fail: `nn.LSTM`, average pooling (write it as a
+mean over a reshape), `scaled_dot_product_attention` and so `nn.TransformerEncoderLayer`. Data-dependent control flow
+cannot be traced. The module is traced in evaluation mode.
 
 The batch is fixed at the example's rows, 1 as a rule. `dynamic_batch=True` traces with symbolic shapes: it works for
 networks of linear layers and elementwise steps; attention and recurrent loops specialise the batch and the exporter
@@ -38,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-# The newest opset that every operator here has had since onnxruntime 1.17; a graph of 2 MB runs on old hosts too.
+# The newest opset that onnxruntime has run whole since 1.17 (GELU is an operator from 20 on).
 OPSET = 20
 OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap", "novelty")
 
