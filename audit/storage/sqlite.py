@@ -212,20 +212,20 @@ class SqliteStorage:
                     self._writer = self._connect()
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield SqliteTransaction(self._writer, self._path)
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            except BaseException:
+                self._drop_writer()
+                raise
             finally:
-                self._end_transaction()
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
-    def _end_transaction(self) -> None:
-        """Rolls back what wasn't committed. A connection that saw a fault is closed: its next state is unknown."""
-        writer = self._writer
-        if writer is None or not writer.in_transaction:
-            return
-        try:
-            writer.execute("ROLLBACK")
-        except apsw.Error:
-            self._writer = None
-            writer.close(True)
+    def _drop_writer(self) -> None:
+        """Closes the writing connection, which rolls back: after a fault its state is unknown."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(apsw.Error):
+                writer.close(True)
 
     def newest_checkpoint(self) -> StoredCheckpoint:
         with self._reading() as reader:
