@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -88,13 +89,18 @@ def evidence_of(value: FeatureValue) -> Evidence:
     )
 
 
-def set_aside_words(items: Iterable[SetAside]) -> tuple[str, ...]:
-    """What was set aside, in words without values; mere repetitions of a result are left out."""
-    return tuple(
-        f"{item.detail or item.resource_type}: {WORDS[item.reason]}"
-        for item in items
-        if item.reason not in _REPETITIONS
-    )
+def set_aside_words(items: Iterable[SetAside], labels: Mapping[str, str] = MappingProxyType({})) -> tuple[str, ...]:
+    """What was set aside, in words without values; mere repetitions of a result are left out.
+
+    `labels` gives the clinical words for the feature or variable that a set-aside value belonged to.
+    """
+    return tuple(f"{_owner(item, labels)}: {WORDS[item.reason]}" for item in items if item.reason not in _REPETITIONS)
+
+
+def _owner(item: SetAside, labels: Mapping[str, str]) -> str:
+    """Clinical words for what the value would have been, else its name, else the kind of resource."""
+    name = item.detail.partition(":")[0]
+    return labels.get(name, name or item.resource_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +133,9 @@ class FeatureVectorInputs:
             evidence += self.derive(record, as_of)
         row = np.array([[np.nan if item.value is None else item.value for item in evidence]], dtype=np.float32)
         slots = tuple((position,) for position in range(len(evidence)))
-        return ModelInputs({self.tensor: row}, evidence, slots, set_aside_words(vector.set_aside))
+        return ModelInputs(
+            {self.tensor: row},
+            evidence,
+            slots,
+            set_aside_words(vector.set_aside, {spec.name: spec.label for spec in self.specs}),
+        )

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from fhir_adapters.codes import Code
+from fhir_adapters.codes import ICD9CM, ICD10, ICD10CM, Code, in_category
 from fhir_adapters.instants import Interval
+from fhir_adapters.mappings.condition import ConditionEntry
 from fhir_adapters.mappings.encounter import EncounterEntry
 from fhir_adapters.record import PatientRecord
 from model_artifacts.assessment import AbstentionReason
@@ -60,18 +62,31 @@ def unmet_criteria(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CodeList:
+    """A list of diagnoses: single codes, and ICD categories with everything below them."""
+
+    codes: frozenset[Code]
+    categories: tuple[Code, ...]
+
+    def holds(self, code: Code) -> bool:
+        """Whether `code` is on the list, or lies in one of its categories."""
+        return code in self.codes or any(in_category(code, category) for category in self.categories)
+
+
 @lru_cache(maxsize=64)
-def read_code_list(path: Path) -> tuple[Code, ...]:
-    """The codes of a code-list file: TOML with `[[codes]]` tables of system, code and display.
+def read_code_list(path: Path) -> CodeList:
+    """The list in a file: TOML with `[[codes]]` tables of system, code and display.
 
     Raises:
         ManifestError: the file is missing or not such a list.
     """
     try:
         tables = tomllib.loads(path.read_text())["codes"]
-        return tuple(Code(item["system"], item["code"], item.get("display", "")) for item in tables)
+        codes = [Code(item["system"], item["code"], item.get("display", "")) for item in tables]
     except (OSError, tomllib.TOMLDecodeError, KeyError) as exc:
         raise ManifestError(f"code list {path.name}: {type(exc).__name__}") from exc
+    return CodeList(frozenset(codes), tuple(code for code in codes if code.system in (ICD10CM, ICD9CM, ICD10)))
 
 
 def _icu_stay(entry: EncounterEntry, as_of: datetime) -> IcuStay | None:
@@ -108,9 +123,17 @@ def _check_sex_recorded(_criterion: Criterion, _folder: Path, record: PatientRec
     return record.patient is not None and record.patient.sex is not None
 
 
-def _check_no_condition(criterion: Criterion, folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
-    codes = read_code_list(folder / (criterion.codes or ""))
-    return not any(condition.has_any(codes) for condition in record.conditions)
+def _check_no_condition(criterion: Criterion, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    """A suspected or resolved diagnosis counts too: where it may be there, the model rather abstains."""
+    listed = read_code_list(folder / (criterion.codes or ""))
+    return not any(
+        listed.holds(code) for condition in record.conditions if _known_at(condition, as_of) for code in condition.codes
+    )
+
+
+def _known_at(condition: ConditionEntry, as_of: datetime) -> bool:
+    since = condition.onset or condition.recorded
+    return since is None or since.start <= as_of
 
 
 def _check_icu_stay(criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:

@@ -63,7 +63,7 @@ def read_diabetes(record: PatientRecord, as_of: datetime) -> Evidence:
     """Whether a diagnosis of diabetes stands."""
     listed = read_code_list(_FOLDER / "diabetes.toml")
     for entry in record.conditions:
-        if _stands(entry, as_of) and entry.has_any(listed):
+        if _stands(entry, as_of) and any(map(listed.holds, entry.codes)):
             began = entry.onset or entry.recorded
             return _yes("diabetes", "Diabetes", entry.source, began, entry.text)
     return _no("diabetes", "Diabetes", "no such diagnosis among the conditions sent")

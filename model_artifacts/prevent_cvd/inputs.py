@@ -67,6 +67,7 @@ SPECS: dict[str, FeatureSpec] = {
         _spec("uacr", "Urine albumin–creatinine ratio", "mg/g", "uacr", 0, 50_000, 2, *_UACR),
     )
 }
+_LABELS = {spec.name: spec.label for spec in SPECS.values()}
 _VITALS = ("sbp", "bmi", "weight")
 _LIPIDS = ("total_cholesterol", "hdl_cholesterol")
 _LABS = ("egfr", "egfr_older", "creatinine", "hba1c", "uacr")
@@ -113,7 +114,7 @@ class PreventInputs:
         evidence = tuple(_within_range(values[name]) for name in COLUMNS)
         row = np.array([[np.nan if item.value is None else item.value for item in evidence]], dtype=np.float32)
         slots = tuple(SLOTS[name] for name in COLUMNS)
-        return ModelInputs({"features": row}, evidence, slots, set_aside_words(vector.set_aside))
+        return ModelInputs({"features": row}, evidence, slots, set_aside_words(vector.set_aside, _LABELS))
 
 
 def _person(record: PatientRecord, age: int | None, sex: str | None) -> tuple[Evidence, Evidence]:
