@@ -95,8 +95,8 @@ def sensitive_inputs(spec: InputSpec) -> dict[str, bool]:
 
 
 def describe_query(query: Query) -> str:
-    """One search in words: resource, how many codes, how far back, and whether the model can do without."""
-    parts = [query.resource]
+    """One search in words: its name, resource, how many codes, how far back, and whether the model can do without."""
+    parts = [f"{query.name.replace('_', ' ')}: {query.resource}"]
     if query.codes:
         parts.append(f"{len(query.codes)} code{'s' if len(query.codes) > 1 else ''}")
     if query.status:

@@ -15,7 +15,7 @@ def print_sections(sections: Iterable[Section]) -> Blocks:
 
 
 def _print_section(section: Section) -> Blocks:
-    title = words(section.name)
+    title = "how it was measured" if section.name == "general" else words(section.name)
     mark = " (published by others, not measured here)" if section.kind == "published" else ""
     blocks = [f"### {title[:1].upper()}{title[1:]}{mark}"]
     if section.notes:

@@ -8,7 +8,9 @@ The file is an object of sections. Inside a section:
 - texts are notes, and lists of numbers or texts are notes too.
 
 The section's name says what it is about (`KINDS`): `published` marks what others measured, `external` what was measured on
-data from elsewhere; a section of another name is an evaluation. To extend: a word in `KINDS`.
+data from elsewhere; a section of another name is an evaluation. Sections `model`, `rivals` (by name) and `difference` (model
+minus rival, by rival) become one grid, so that no figure of ours stands without its rival's. What stands outside of any
+section says how everything was measured. To extend: a word in `KINDS`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ KINDS: tuple[tuple[str, Kind], ...] = (
     ("abstention", "uncertainty"),
     ("data", "data"),
     ("cohort", "data"),
+    ("run", "build"),
     ("seed", "build"),
     ("version", "build"),
     ("software", "build"),
@@ -108,9 +111,19 @@ def read_metrics(folder: Path) -> tuple[Section, ...]:
 
 def parse_metrics(content: Mapping[str, Any]) -> tuple[Section, ...]:
     """The sections of the file's content; what stands outside of any section makes the section "general"."""
-    loose = {key: value for key, value in content.items() if _is_leaf(value)}
-    sections = ([("general", loose)] if loose else []) + [item for item in content.items() if item[0] not in loose]
-    return tuple(_section(name, value) for name, value in sections)
+    loose = {key: value for key, value in content.items() if _cell("", value) is not None}
+    rest = {key: value for key, value in content.items() if key not in loose}
+    sections = {"general": loose} if loose else {}
+    if {"model", "rivals"} <= rest.keys():
+        sections["model_and_rivals"] = _beside_each_other(rest)
+        rest = {key: value for key, value in rest.items() if key not in {"model", "rivals", "difference"}}
+    return tuple(_section(name, value) for name, value in (sections | rest).items())
+
+
+def _beside_each_other(content: Mapping[str, Any]) -> dict[str, Any]:
+    rivals, difference = content["rivals"], content.get("difference", {})
+    minus = {f"this model minus {name}": figures for name, figures in difference.items()}
+    return {"this_model": content["model"], **rivals, **minus}
 
 
 def words(key: str) -> str:
@@ -167,7 +180,7 @@ class _Collector:
         elif isinstance(value, list) and not all(isinstance(item, dict) for item in value):
             self.notes.append((name, f"{len(value)} rows, see metrics.json"))
         elif isinstance(value, list):
-            self.grids.append(_grid(name, {str(place): item for place, item in enumerate(value, 1)}, as_rows=True))
+            self.grids.append(_grid_of_rows(name, value))
         elif isinstance(value, dict):
             self._take_members(path, name, value)
 
@@ -236,6 +249,15 @@ def _grid(name: str, groups: Mapping[str, Mapping[str, Any]], *, as_rows: bool) 
         rows = {group: [member.get(key) for key in keys] for group, member in groups.items()}
         return _make_grid(name, keys, rows)
     return _make_grid(name, tuple(groups), {key: [group.get(key) for group in groups.values()] for key in keys})
+
+
+def _grid_of_rows(name: str, items: list[dict[str, Any]]) -> Grid:
+    """A row for each object, named by its texts, else by its place."""
+    rows: dict[str, dict[str, Any]] = {}
+    for place, item in enumerate(items, start=1):
+        texts = [value for value in item.values() if isinstance(value, str)]
+        rows[" ".join(texts) or str(place)] = {key: value for key, value in item.items() if not isinstance(value, str)}
+    return _grid(name, rows, as_rows=True)
 
 
 def _make_grid(name: str, columns: tuple[str, ...], rows: Mapping[str, list[Any]]) -> Grid:
