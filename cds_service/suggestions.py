@@ -51,7 +51,7 @@ def suggest(proposal: Proposal, patient_id: str, uuid: str) -> Suggestion:
 @lru_cache(maxsize=256)
 def _service_request(order: OrderLab) -> dict[str, Any]:
     """A draft laboratory order, validated; https://hl7.org/fhir/R4/servicerequest.html."""
-    coding = {"system": order.code.system, "code": order.code.code, "display": order.code.display}
+    coding = {"system": order.code.system, "code": order.code.code, "display": order.code.display or order.label}
     template = ServiceRequest.model_validate(
         {
             "resourceType": "ServiceRequest",
