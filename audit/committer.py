@@ -2,7 +2,7 @@
 
 (1) take the log's lock: from here on nobody else appends;
 (2) re-read the newest checkpoint; if another process wrote it, re-read the frontier, and refuse to go on when the log
-    is smaller than what we have seen, or leads to another root than its checkpoint says;
+    is smaller than what we have seen, no longer holds the checkpoint we saw, or leads to another root than its own;
 (3) set aside entries that are in the log already: appending again is acknowledged again, with other bytes refused;
 (4) hash the rest into the tree and sign ONE checkpoint over it;
 (5) write entries, nodes, payloads and checkpoint in ONE durable commit;
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from audit.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from audit.entry import EntryHeader
-from audit.errors import EntryConflictError, RollbackError, StorageError
+from audit.errors import EntryConflictError, ForkError, RollbackError, StorageError
 from audit.head import HeadFile
 from audit.merkle import (
     Frontier,
@@ -86,7 +86,7 @@ class Committer:
 
         Raises:
             StorageError: nothing was acknowledged.
-            RollbackError: the store is smaller than this process has seen it; nothing was written.
+            RollbackError, ForkError: the store contradicts the head this process saw last; nothing was written.
         """
         with self._storage.exclusive() as transaction:  # (1)
             head = self._read_head(transaction)  # (2)
@@ -109,8 +109,11 @@ class Committer:
         if self._head is not None and stored.note == self._head.note:
             return self._head
         checkpoint = parse_checkpoint(parse_note(stored.note).text)
-        if self._head is not None and checkpoint.size < self._head.frontier.size:
-            raise RollbackError(self._head.note, stored.note)
+        if self._head is not None:
+            if checkpoint.size < self._head.frontier.size:
+                raise RollbackError(self._head.note, stored.note)
+            if transaction.checkpoint(self._head.frontier.size) != self._head.note:
+                raise ForkError(self._head.note, stored.note)
         self._head = _Head(stored.note, read_checked_frontier(checkpoint, transaction.node))
         return self._head
 

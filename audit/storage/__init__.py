@@ -70,6 +70,10 @@ class Reader(Protocol):
 class Transaction(Reader, Protocol):
     """Holds the log's lock, across threads, processes and (where the store can) hosts."""
 
+    def checkpoint(self, size: TreeSize) -> bytes | None:
+        """The signed checkpoint of exactly this size."""
+        ...
+
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         """Writes all or nothing, and returns only when it is durable."""
         ...

@@ -109,6 +109,9 @@ class SqliteTransaction:
             raise StorageError("store: no checkpoint")
         return StoredCheckpoint(TreeSize(row[0]), row[1])
 
+    def checkpoint(self, size: TreeSize) -> bytes | None:
+        return self._value("SELECT note FROM checkpoints WHERE size = ?", size)
+
     def node(self, level: int, position: int) -> Sha256:
         index = ((position + 1) << level) - 1
         row = self._row("SELECT hashes FROM nodes WHERE idx = ?", index)

@@ -9,6 +9,7 @@ import pytest
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.entry import GapEntry, format_entry
 from audit.errors import (
+    AppendError,
     EntryConflictError,
     EntryError,
     ForkError,
@@ -225,8 +226,20 @@ def test_log_rolled_back_under_way_stops_appending(make_log, open_log, make_entr
     with sqlite3.connect(config.directory / "log.sqlite3") as connection:
         connection.execute("DELETE FROM checkpoints WHERE size = 3")
     connection.close()
-    with pytest.raises(Exception, match="rolled back"):
+    with pytest.raises(AppendError, match="rolled back"):
         log.append(*make_entry(log))
+
+
+def test_log_forked_under_way_stops_appending(make_log, open_log, make_entry) -> None:
+    config, _ = make_log()
+    ours, theirs = open_log(config), open_log(config)
+    for log in (ours, theirs):
+        log.append(*make_entry(log))
+    with sqlite3.connect(config.directory / "log.sqlite3") as connection:
+        connection.execute("UPDATE checkpoints SET note = x'00' WHERE size = 1")
+    connection.close()
+    with pytest.raises(AppendError, match="the log forked"):
+        ours.append(*make_entry(ours))
 
 
 def test_log_without_head_file_refuses_to_open(make_log, open_log) -> None:
