@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from audit.log import AuditLog
+from audit.merkle import LeafIndex
+from audit.verify import Trust, verify_receipt
+from cds_service.cards import present_failure
+from cds_service.errors import BadRequestError, MissingDataError, NotRecordedError
+from cds_service.pipeline import Desk, answer
+from cds_service.response import RECEIPT_KEY
+from fhir_adapters.queries import Query
+from fhir_adapters.record import PatientRecord
+from model_artifacts.inputs import InputSpec, ModelInputs
+from model_artifacts.runtime import ReleasedModel
+from tests.cds_service import patients
+from tests.conftest import NOW, MakeDesk
+
+
+@dataclass(frozen=True, slots=True)
+class FailingInputs:
+    """Asks as the real one does and then fails, with a patient's name in the error's text."""
+
+    real: InputSpec
+
+    def queries(self) -> tuple[Query, ...]:
+        return self.real.queries()
+
+    def extract(self, record: PatientRecord, as_of: datetime) -> ModelInputs:
+        raise ZeroDivisionError(patients.CANARY_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class InfiniteInputs:
+    """The real tensors with infinity in them: the graph runs, and its answer must not be shown."""
+
+    real: InputSpec
+
+    def queries(self) -> tuple[Query, ...]:
+        return self.real.queries()
+
+    def extract(self, record: PatientRecord, as_of: datetime) -> ModelInputs:
+        inputs = self.real.extract(record, as_of)
+        return replace(inputs, arrays={name: np.full_like(array, np.inf) for name, array in inputs.arrays.items()})
+
+
+def _body(**changes: Any) -> bytes:
+    return patients.encoded(patients.call(patients.prefetch(NOW) | changes))
+
+
+def _answer(desk: Desk, body: bytes | None = None) -> dict[str, Any]:
+    answered: dict[str, Any] = json.loads(answer(_body() if body is None else body, desk.services[0], desk))
+    return answered
+
+
+def _entry(log: AuditLog, index: int = 0) -> dict[str, Any]:
+    entry: dict[str, Any] = json.loads(log.entry(LeafIndex(index)))
+    return entry
+
+
+def test_pipeline_answers_with_a_card_that_was_recorded_before(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    answered = _answer(make_desk())
+    (card,) = answered["cards"]
+    receipt = answered["extension"][RECEIPT_KEY]
+    entry = _entry(audit_log, receipt["index"])
+    assert card["summary"].startswith("10-year risk of cardiovascular disease: 1")
+    assert patients.empty_members(answered) == []
+    assert (entry["id"], entry["status"]) == (receipt["entryId"], "answered")
+    assert [shown["uuid"] for shown in entry["cards"]] == [card["uuid"]]
+    assert entry["latency_us"].keys() == {"parse", "gather", "assess", "present"}
+
+
+def test_pipeline_receipt_verifies_with_the_public_key_alone(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    proof = _answer(make_desk())["extension"][RECEIPT_KEY]["proof"]
+    report = verify_receipt(proof.encode(), Trust((audit_log.keys.signer.verifier_key,)), audit_log.entry(LeafIndex(0)))
+    assert report.index == 0
+
+
+def test_pipeline_same_call_gives_the_same_card_and_fresh_uuids(make_desk: MakeDesk) -> None:
+    desk = make_desk()
+    (first,), (second,) = _answer(desk)["cards"], _answer(desk)["cards"]
+    assert first["uuid"] != second["uuid"]
+    assert {k: v for k, v in first.items() if k not in ("uuid", "suggestions")} == {
+        k: v for k, v in second.items() if k not in ("uuid", "suggestions")
+    }
+
+
+def test_pipeline_an_abstention_is_a_card_with_its_reason(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    (card,) = _answer(make_desk(), _body(prevent_lipids=None))["cards"]
+    assert "not calculated" in card["summary"]
+    assert "Total cholesterol: not in the record" in card["detail"]
+    entry = _entry(audit_log)
+    assert (entry["status"], entry["output"]["band"]) == ("abstained", None)
+    assert set(entry["abstention"]) == {"input-missing"}
+
+
+@pytest.mark.parametrize("inputs", [FailingInputs, InfiniteInputs])
+def test_pipeline_a_model_that_fails_is_said_and_recorded(
+    inputs: Any,
+    make_desk: MakeDesk,
+    prevent: ReleasedModel,
+    audit_log: AuditLog,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = make_desk(models={"prevent_cvd": replace(prevent, inputs=inputs(prevent.inputs))})
+    with caplog.at_level(logging.ERROR, "bedside.pipeline"):
+        answered = _answer(desk)
+    (card,) = answered["cards"]
+    expected = present_failure(prevent.manifest, lambda: card["uuid"]).to_json()
+    assert card == expected
+    entry = _entry(audit_log)
+    assert (entry["status"], entry["output"], entry["inputs"], entry["payload"]) == ("failed", None, None, None)
+    assert entry["model"]["artefact"] == prevent.identity.artifact_sha256
+    assert [record.message for record in caplog.records] == ["model failed"]
+    assert patients.CANARY_NAME not in caplog.text
+
+
+def test_pipeline_a_finding_that_makes_no_card_is_said_and_recorded(
+    make_desk: MakeDesk, prevent: ReleasedModel, audit_log: AuditLog
+) -> None:
+    """Once a 500 without a log entry: the card was made outside of the border around a model."""
+
+    def unpresentable(*arguments: Any) -> Any:
+        return replace(prevent.interpret(*arguments), proposals=("no proposal",))
+
+    desk = make_desk(models={"prevent_cvd": replace(prevent, interpret=unpresentable)})
+    (card,) = _answer(desk)["cards"]
+    assert card["summary"].endswith("not available: the model failed")
+    assert _entry(audit_log)["status"] == "failed"
+
+
+def test_pipeline_one_failing_model_leaves_the_other_services_alone(
+    make_desk: MakeDesk, prevent: ReleasedModel
+) -> None:
+    desk = make_desk(
+        models={"a": replace(prevent, inputs=FailingInputs(prevent.inputs)), "b": prevent},
+    )
+    failed, fine = (json.loads(answer(_body(), service, desk))["cards"][0] for service in desk.services)
+    assert "the model failed" in failed["summary"]
+    assert "%" in fine["summary"]
+
+
+def test_pipeline_missing_data_is_recorded_before_it_is_refused(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    with pytest.raises(MissingDataError):
+        answer(patients.encoded(patients.call({})), desk.services[0], desk)
+    entry = _entry(audit_log)
+    assert (entry["status"], entry["cards"], entry["output"]) == ("missing-data", [], None)
+    assert entry["request"]["prefetch_failed"] == ["patient", "conditions", "active_medications"]
+
+
+def test_pipeline_a_call_that_is_none_is_not_recorded(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    with pytest.raises(BadRequestError):
+        answer(b"{}", desk.services[0], desk)
+    assert audit_log.checkpoint().splitlines()[1] == b"0"
+
+
+def test_pipeline_refuses_another_hook_than_the_services(make_desk: MakeDesk) -> None:
+    desk = make_desk()
+    other = replace(desk.services[0], hook="order-sign")
+    with pytest.raises(BadRequestError, match=r"^hook: expected order-sign for service prevent-cvd$"):
+        answer(_body(), other, desk)
+
+
+def test_pipeline_shows_nothing_once_the_log_is_closed(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    audit_log.close()
+    with pytest.raises(NotRecordedError, match=r"^the decision could not be recorded, so no advice is shown$"):
+        _answer(desk)
+
+
+def test_pipeline_shows_nothing_if_the_log_cannot_be_written(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    database = audit_log.config.directory / "log.sqlite3"
+    database.write_bytes(b"\x00" * database.stat().st_size)  # a broken disk, for root too
+    with pytest.raises(NotRecordedError):
+        _answer(desk)
+
+
+def test_pipeline_shows_nothing_if_the_log_is_not_durable_in_time(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    config = replace(audit_log.config, deadline_s=0.2)
+    log = AuditLog.open(config, clock=lambda: NOW)
+    with (config.directory / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process that holds the log and does not let go
+        try:
+            with pytest.raises(NotRecordedError):
+                _answer(make_desk(log=log))
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            log.close()
+
+
+def test_pipeline_leaves_no_model_page_out_of_nothing(make_desk: MakeDesk) -> None:
+    desk = replace(make_desk(), model_page=lambda _model_id: None)
+    assert "links" not in _answer(desk)["cards"][0]
+
+
+def test_pipeline_smart_link_only_where_an_app_is_configured(make_desk: MakeDesk) -> None:
+    desk = make_desk(smart_launch_url="https://app.example.org/launch")
+    answered = _answer(desk)
+    smart = answered["cards"][0]["links"][0]
+    assert smart["type"] == "smart"
+    assert json.loads(smart["appContext"])["entryId"] == answered["extension"][RECEIPT_KEY]["entryId"]

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cds_service.errors import BadRequestError
+from cds_service.request import MAX_HOOK_INSTANCE_CHARS, parse_hook_request
+from tests.cds_service import patients
+
+FHIR = "https://fhir.example.org/r4"
+
+
+def _parse(**changes: Any) -> Any:
+    return parse_hook_request(patients.encoded(patients.call(None, **changes)))
+
+
+def _without(member: str) -> bytes:
+    request = patients.call(None)
+    del request[member]
+    return patients.encoded(request)
+
+
+def test_request_gives_every_field() -> None:
+    body = patients.encoded(patients.call({"patient": None, "labs": {"a": 1}}, **patients.fhir_access(FHIR)))
+    request = parse_hook_request(body)
+    assert (request.hook, request.hook_instance) == ("patient-view", patients.HOOK_INSTANCE)
+    assert request.context.patient_id == patients.PATIENT_ID
+    assert request.fhir_server == FHIR
+    assert request.prefetch == {"patient": b"null", "labs": b'{"a": 1}'}
+    assert request.fhir_authorization is not None
+    assert request.fhir_authorization.access_token == patients.CANARY_TOKEN
+
+
+@pytest.mark.parametrize("member", ["hook", "hookInstance", "context"])
+def test_request_without_a_required_member_is_refused_by_name(member: str) -> None:
+    with pytest.raises(BadRequestError, match=f"missing required field `{member}`"):
+        parse_hook_request(_without(member))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hook": 1}, "request is not a CDS Hooks call: expected `str`, got `int` - at `$.hook`"),
+        ({"hook": None}, "request is not a CDS Hooks call: expected `str`, got `null` - at `$.hook`"),
+        ({"hookInstance": []}, "request is not a CDS Hooks call: expected `str`, got `array` - at `$.hookInstance`"),
+        ({"hookInstance": ""}, "hookInstance: expected a UUID string"),
+        ({"hookInstance": "x" * (MAX_HOOK_INSTANCE_CHARS + 1)}, "hookInstance: expected a UUID string"),
+        ({"context": []}, "request is not a CDS Hooks call: expected `object`, got `array` - at `$.context`"),
+        ({"context": None}, "request is not a CDS Hooks call: expected `object`, got `null` - at `$.context`"),
+        ({"prefetch": "x"}, "request is not a CDS Hooks call: expected `object | null`, got `str` - at `$.prefetch`"),
+        ({"prefetch": []}, "request is not a CDS Hooks call: expected `object | null`, got `array` - at `$.prefetch`"),
+        ({"fhirServer": 1}, "request is not a CDS Hooks call: expected `str | null`, got `int` - at `$.fhirServer`"),
+        (
+            {"fhirAuthorization": "x"},
+            "request is not a CDS Hooks call: expected `object | null`, got `str` - at `$.fhirAuthorization`",
+        ),
+        (
+            {"fhirServer": FHIR, "fhirAuthorization": {}},
+            "request is not a CDS Hooks call: object missing required field `access_token` - at `$.fhirAuthorization`",
+        ),
+        (
+            {"fhirServer": FHIR, "fhirAuthorization": {"access_token": 1}},
+            "request is not a CDS Hooks call: expected `str`, got `int` - at `$.fhirAuthorization.access_token`",
+        ),
+        (
+            patients.fhir_access(FHIR, token_type="MAC"),
+            "fhirAuthorization.token_type: expected Bearer",
+        ),
+        ({"hook": "order-sign"}, "hook: expected one of patient-view"),
+        ({"hook": "Patient-View"}, "hook: expected one of patient-view"),
+    ],
+)
+def test_request_of_a_wrong_type_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        _parse(**changes)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("member", ["fhirServer", "fhirAuthorization", "prefetch", "extension"])
+def test_request_takes_null_for_an_absent_optional(member: str) -> None:
+    request = _parse(**{member: None})
+    assert (request.fhir_server, request.fhir_authorization, request.prefetch) == (None, None, {})
+
+
+@pytest.mark.parametrize("server", [None, ""])
+def test_request_ignores_a_token_that_has_no_server(server: str | None) -> None:
+    assert _parse(**patients.fhir_access(FHIR) | {"fhirServer": server}).fhir_authorization is None
+
+
+def test_request_accepts_unknown_members_anywhere() -> None:
+    access = patients.fhir_access(FHIR, vendor={"deep": [1]})
+    context = patients.call(None)["context"] | {"vendor": {"x": None}}
+    request = _parse(**access, context=context, extension={"org.example": 1}, vendor=[{}])
+    assert request.context.patient_id == patients.PATIENT_ID
+
+
+def test_request_tolerates_a_typed_patient_id_in_context_and_token() -> None:
+    context = {"userId": "Practitioner/1", "patientId": "Patient/123"}
+    request = _parse(**patients.fhir_access(FHIR, patient="Patient/123"), context=context)
+    assert request.context.patient_id == "123"
+    assert request.fhir_authorization is not None
+    assert request.fhir_authorization.patient == "123"
+
+
+def test_request_shows_no_token_when_printed() -> None:
+    assert patients.CANARY_TOKEN not in repr(_parse(**patients.fhir_access(FHIR)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'"\xff"', b'"\\ud800"', b"1e999", b"9" * 5000, b"NaN", b"[" * 100_000 + b"]" * 100_000],
+    ids=["not UTF-8", "lone surrogate", "too large", "too long", "NaN", "deep"],
+)
+@pytest.mark.parametrize("member", [b'"extra"', b'"encounterId"', b'"patientId"'])
+def test_request_refuses_values_of_context_that_are_no_json(member: bytes, value: bytes) -> None:
+    """Once a 500: what is inside context was decoded outside of the border."""
+    body = b'{"hook":"patient-view","hookInstance":"x","context":{"userId":"Practitioner/1","patientId":"1",%s:%s}}'
+    with pytest.raises(BadRequestError):
+        parse_hook_request(body % (member, value))
+
+
+@given(st.binary(max_size=200))
+def test_request_of_any_bytes_raises_only_its_own_error(body: bytes) -> None:
+    with pytest.raises(BadRequestError):
+        parse_hook_request(body)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_MEMBERS = ("hook", "hookInstance", "context", "fhirServer", "fhirAuthorization", "prefetch")
+
+
+@given(st.dictionaries(st.sampled_from(_MEMBERS), _JSON, max_size=3))
+def test_request_of_any_json_is_read_or_refused(changes: dict[str, Any]) -> None:
+    try:
+        request = parse_hook_request(json.dumps(patients.call(None) | changes).encode())
+    except BadRequestError:
+        return
+    assert request.context.patient_id
