@@ -1,12 +1,14 @@
 """A hook call's bytes as a `HookRequest` (CDS Hooks 2.0.1, "Calling a CDS Service").
 
-Unknown members are allowed anywhere and ignored: real EHRs send vendor fields and `extension`. The prefetch stays raw
-bytes here; `gather` reads it once, straight into the fields that models need. The access token has no `repr`.
+Unknown members are allowed anywhere and ignored: real EHRs send vendor fields and `extension`. A member sent twice is
+refused, as another reader on the way may have taken the other one; only inside prefetched resources nobody looks. The
+prefetch stays raw bytes here; `gather` reads it once, straight into the fields that models need. The token has no `repr`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +19,7 @@ from cds_service.hooks import PARSERS
 from cds_service.hooks.context import HookContext
 
 MAX_HOOK_INSTANCE_CHARS = 256  # a UUID has 36; some clients send words
+MIN_CUT_BYTES = 64  # what is shorter costs nothing to read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def parse_hook_request(body: bytes) -> HookRequest:
     try:
         wire = _DECODER.decode(body)
         context = {name: msgspec.json.decode(value) for name, value in wire.context.items()}
+        prefetch = {key: bytes(value) for key, value in (wire.prefetch or {}).items()}
+        _refuse_repeated_members(body, prefetch)
     except msgspec.ValidationError as exc:
         raise BadRequestError(f"request is not a CDS Hooks call: {_without_values(exc)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -88,9 +93,24 @@ def parse_hook_request(body: bytes) -> HookRequest:
         context=_parse_context(wire.hook, context),
         fhir_server=wire.fhir_server or None,
         fhir_authorization=_parse_authorization(wire),
-        prefetch={key: bytes(value) for key, value in (wire.prefetch or {}).items()},
+        prefetch=prefetch,
         body_sha256=hashlib.sha256(body).digest(),
     )
+
+
+def _refuse_repeated_members(body: bytes, prefetch: Mapping[str, bytes]) -> None:
+    """Reads the call once more, with the prefetched resources cut out, by a parser that sees every member."""
+    for document in sorted(set(prefetch.values()), key=len, reverse=True):
+        if len(document) >= MIN_CUT_BYTES and document.startswith(b"{"):
+            body = body.replace(document, b"null")
+    json.loads(body, object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadRequestError("request is not a CDS Hooks call: a member was sent twice")
+    return members
 
 
 def _parse_context(hook: str, context: dict[str, object]) -> HookContext:

@@ -94,7 +94,13 @@ def _body() -> bytes:
     limit = current_app.config["MAX_CONTENT_LENGTH"]
     if declared is not None and declared > limit:
         raise RequestEntityTooLarge
-    return request.get_data(cache=False)
+    request.max_content_length = (
+        limit + 1
+    )  # a body without a length is cut off there, and must not pass for a whole one
+    body = request.get_data(cache=False)
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _require_json() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cds_service.errors import BadRequestError
 from cds_service.request import MAX_HOOK_INSTANCE_CHARS, parse_hook_request
 from tests.cds_service import patients
+from tests.conftest import NOW
 
 FHIR = "https://fhir.example.org/r4"
 
@@ -144,3 +145,29 @@ def test_request_of_any_json_is_read_or_refused(changes: dict[str, Any]) -> None
     except BadRequestError:
         return
     assert request.context.patient_id
+
+
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        (b'"hook": "patient-view"', b'"hook": "order-sign", "hook": "patient-view"'),
+        (b'"patientId": "', b'"patientId": "somebody-else", "patientId": "'),
+        (b'"prefetch": {', b'"prefetch": {"a": {"resourceType": "Bundle"}}, "prefetch": {'),
+        (b'"conditions": ', b'"conditions": {"resourceType": "Bundle"}, "conditions": '),
+    ],
+    ids=["hook", "patientId", "prefetch", "prefetch key"],
+)
+def test_request_refuses_a_member_sent_twice(once: bytes, twice: bytes) -> None:
+    """Once the last one won, whichever another reader on the way had taken."""
+    body = patients.encoded(patients.call(patients.prefetch(NOW)))
+    parse_hook_request(body)
+    assert body.count(once) == 1
+    with pytest.raises(BadRequestError) as caught:
+        parse_hook_request(body.replace(once, twice))
+    assert str(caught.value) == "request is not a CDS Hooks call: a member was sent twice"
+
+
+def test_request_allows_one_resource_under_two_keys() -> None:
+    shared = patients.bundle(patients.diabetes())
+    request = parse_hook_request(patients.encoded(patients.call({"a": shared, "b": shared})))
+    assert request.prefetch["a"] == request.prefetch["b"] == patients.encoded(shared)
