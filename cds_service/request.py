@@ -100,10 +100,25 @@ def parse_hook_request(body: bytes) -> HookRequest:
 
 def _refuse_repeated_members(body: bytes, prefetch: Mapping[str, bytes]) -> None:
     """Reads the call once more, with the prefetched resources cut out, by a parser that sees every member."""
-    for document in sorted(set(prefetch.values()), key=len, reverse=True):
-        if len(document) >= MIN_CUT_BYTES and document.startswith(b"{"):
-            body = body.replace(document, b"null")
-    json.loads(body, object_pairs_hook=_members)
+    kept: list[bytes] = []
+    at = 0
+    for document in prefetch.values():
+        start = _find_object(body, document, at)
+        if start >= 0:
+            kept += (body[at:start], b"null")
+            at = start + len(document)
+    json.loads(b"".join((*kept, body[at:])), object_pairs_hook=_members)
+
+
+def _find_object(body: bytes, document: bytes, at: int) -> int:
+    """Where `document` stands in `body`, or -1 if it is no object of some size, or stands before `at`."""
+    if len(document) < MIN_CUT_BYTES or not document.startswith(b"{"):
+        return -1
+    beginning = document[:MIN_CUT_BYTES]  # searching for all of a large needle costs more than parsing it
+    start = body.find(beginning, at)
+    while start >= 0 and not body.startswith(document, start):
+        start = body.find(beginning, start + 1)
+    return start
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
