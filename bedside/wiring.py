@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import msgspec
@@ -159,8 +160,12 @@ def build_app() -> Flask:
     """
     configure_logging()
     config = read_config()
-    _require_way_in(config)
+    require_way_in(config)
+    log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})
     desk = build_desk(config)
+    # Closing commits what waits and seals the store, so that any later change of it shows. A worker process ends by
+    # multiprocessing's exit function, which runs finalizers and not atexit.
+    Finalize(None, desk.log.close, exitpriority=0)
     _record_start(desk, config)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     add_model_pages(app, {service.model.manifest.id: service.model for service in desk.services})
@@ -169,10 +174,10 @@ def build_app() -> Flask:
     return app
 
 
-def _require_way_in(config: Config) -> None:
+def require_way_in(config: Config) -> None:
+    """Returns if callers can be let in; raises ConfigError, for the service is closed unless configured."""
     if not config.access.open_on_loopback:
         raise ConfigError("access.open_on_loopback: expected true, as no other way to let callers in is configured")
-    log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})
 
 
 def _record_start(desk: Desk, config: Config) -> None:
