@@ -41,8 +41,9 @@ def attribute(
         raise GraphOutputError(
             f"attributions carry weight at {int(np.count_nonzero(flat[orphan]))} unexplained positions"
         )
+    values = flat.tolist()  # sums of a few floats cost less outside of numpy
     return tuple(
-        Attribution(name, float(np.sum(flat[list(group)], dtype=np.float64)))
+        Attribution(name, float(sum(values[position] for position in group)))
         for name, group in zip(names, slots, strict=True)
     )
 

@@ -54,7 +54,14 @@ def current_icu_stay(record: PatientRecord, as_of: datetime) -> IcuStay | None:
 def unmet_criteria(
     manifest: ModelManifest, folder: Path, record: PatientRecord, as_of: datetime
 ) -> tuple[AbstentionReason, ...]:
-    """The reasons why this patient is outside the model's population, none if inside."""
+    """The reasons why this patient is outside the model's population, none if inside.
+
+    Without the Patient resource there is one reason for everything it would tell: to call the patient deceased, or of
+    the wrong age, because nobody sent the resource would be untrue.
+    """
+    if record.patient is None:
+        text = "the data sent hold no Patient resource, so age, sex and whether the patient is alive are unknown"
+        return (AbstentionReason("outside-population:patient-unknown", text),)
     return tuple(
         AbstentionReason(f"outside-population:{criterion.kind}", criterion.text)
         for criterion in manifest.population.criteria
