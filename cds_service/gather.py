@@ -185,7 +185,7 @@ def _gap_words(query: Query, partial: bool) -> str:
 def _set_aside_words(record: PatientRecord) -> tuple[str, ...]:
     counted = Counter((item.resource_type, item.reason) for item in record.set_aside if item.reason in _GAPS)
     return tuple(
-        f"{kind}: {WORDS[reason]}" + (f" ({times} times)" if times > 1 else "")
+        f"{'resource' if kind == 'unknown' else kind}: {WORDS[reason]}" + (f" ({times} times)" if times > 1 else "")
         for (kind, reason), times in counted.items()
     )
 
