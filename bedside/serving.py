@@ -31,7 +31,12 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def make_server(factory: str, *, host: str, port: int, workers: int) -> Any:
+# While one call waits for the disk others are worked on and share the next commit: with 16 clients 4 threads gave 335 calls/s
+# where one gave 185 (50 Observations), 83 where one gave 67 (1,000); 8 gave no more. One client sees no difference.
+THREADS = 4
+
+
+def make_server(factory: str, *, host: str, port: int, workers: int, threads: int = THREADS) -> Any:
     """The server of the WSGI application that `factory` ("module:function") builds in each worker process."""
     from granian import Granian  # a second of imports that no other verb needs
     from granian.constants import Interfaces
@@ -43,7 +48,7 @@ def make_server(factory: str, *, host: str, port: int, workers: int) -> Any:
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=1,
+        blocking_threads=threads,
         log_access=False,
         log_level="warning",  # type: ignore[arg-type]
     )

@@ -2,6 +2,8 @@
 
 A bare Flask app that decodes the prefetch with msgspec structs of the fields a model would read, and answers one card of
 fixed size. It judges, explains and records nothing, so whatever does lies above it, and is told as a multiple of it.
+One thread, as it never waits for anything and more would only get in each other's way.
+
 Run: `python -m benchmarks.floor PORT`.
 """
 
@@ -94,4 +96,4 @@ def build_floor() -> Flask:
 
 
 if __name__ == "__main__":
-    make_server("benchmarks.floor:build_floor", host="127.0.0.1", port=int(sys.argv[1]), workers=1).serve()
+    make_server("benchmarks.floor:build_floor", host="127.0.0.1", port=int(sys.argv[1]), workers=1, threads=1).serve()
