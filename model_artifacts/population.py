@@ -32,6 +32,7 @@ _ICU_WORDS = re.compile(
     r"\b(ICU|MICU|SICU|CCU|CSRU|CVICU|TSICU|intensive care|critical care|coronary care)\b", re.IGNORECASE
 )
 _NOT_ADULT = re.compile(r"\b(NICU|PICU|neonatal|pa?ediatric)\b", re.IGNORECASE)
+_ICD = frozenset({ICD10CM, ICD9CM, ICD10})
 _OPEN_STATUSES = frozenset({"in-progress", "unknown", "onleave"})
 
 
@@ -78,7 +79,9 @@ class CodeList:
 
     def holds(self, code: Code) -> bool:
         """Whether `code` is on the list, or lies in one of its categories."""
-        return code in self.codes or any(in_category(code, category) for category in self.categories)
+        if code in self.codes:
+            return True
+        return code.system in _ICD and any(in_category(code, category) for category in self.categories)
 
 
 @lru_cache(maxsize=64)
@@ -93,7 +96,7 @@ def read_code_list(path: Path) -> CodeList:
         codes = [Code(item["system"], item["code"], item.get("display", "")) for item in tables]
     except (OSError, tomllib.TOMLDecodeError, KeyError) as exc:
         raise ManifestError(f"code list {path.name}: {type(exc).__name__}") from exc
-    return CodeList(frozenset(codes), tuple(code for code in codes if code.system in (ICD10CM, ICD9CM, ICD10)))
+    return CodeList(frozenset(codes), tuple(code for code in codes if code.system in _ICD))
 
 
 def _icu_stay(entry: EncounterEntry, as_of: datetime) -> IcuStay | None:
