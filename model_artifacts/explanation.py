@@ -33,14 +33,13 @@ def attribute(
         GraphOutputError: a slot is used twice or does not exist, or a position that no evidence owns carries weight.
     """
     owned = [position for group in slots for position in group]
-    if len(set(owned)) != len(owned) or (owned and max(owned) >= flat.size):
-        raise GraphOutputError(f"attribution slots must be distinct and below {flat.size}")
+    if len(set(owned)) != len(owned) or not all(0 <= position < flat.size for position in owned):
+        raise GraphOutputError(f"attribution slots must be distinct and from 0 to below {flat.size}")
     orphan = np.ones(flat.size, dtype=bool)
     orphan[owned] = False
-    if np.any(np.abs(flat[orphan]) > 0.0):
-        raise GraphOutputError(
-            f"attributions carry weight at {int(np.count_nonzero(flat[orphan]))} unexplained positions"
-        )
+    weighted = int(np.count_nonzero(flat[orphan]))  # not-a-number counts as weight
+    if weighted:
+        raise GraphOutputError(f"attributions carry weight at {weighted} unexplained positions")
     values = flat.tolist()  # sums of a few floats cost less outside of numpy
     return tuple(
         Attribution(name, float(sum(values[position] for position in group)))

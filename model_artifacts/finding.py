@@ -8,16 +8,19 @@ what they are, the model's arithmetic and not causes.
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from datetime import UTC, datetime
 from typing import assert_never
 
 from fhir_adapters.reasons import WORDS, Reason
 from model_artifacts.assessment import Abstention, Assessment, Finding, OutcomeSet, Prediction
 from model_artifacts.explanation import Attribution
 from model_artifacts.inputs import Evidence
-from model_artifacts.manifest import ModelManifest, Output
+from model_artifacts.manifest import ModelManifest, Output, displayed
 
 MAX_REASONS = 6
+MAX_HEADLINE_CHARS = 140  # a card's summary must be shorter
+NO_ANSWER = "This says nothing about how high or low the risk is."
 MIN_CONTRIBUTION = 0.0005  # below a twentieth of a percentage point nothing is worth a line
 
 UNIT_WORDS = {
@@ -57,7 +60,7 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
     return Finding(
         code=f"{first.name}:{band.code}",
         urgency=band.indicator,
-        headline=f"{first.label}: {percent(risk)} ({band.label})",
+        headline=f"{capitalised(first.label)}: {percent(risk)} ({band.label})",
         statements=tuple(statements),
         reasons=leading_reasons(prediction),
         missing=_missing_words(prediction.evidence, prediction.set_aside),
@@ -71,23 +74,28 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
 
 
 def _abstained(abstention: Abstention, manifest: ModelManifest) -> Finding:
-    first = manifest.outputs[0]
+    subject = f"{capitalised(manifest.outputs[0].label)} not calculated"
     reason = abstention.reasons[0]
     more = len(abstention.reasons) - 1
     why = reason.text if not more else f"{reason.text}, and {more} more {'reason' if more == 1 else 'reasons'}"
-    headline = f"{first.label} not calculated: {why}"
-    if len(headline) >= 140:
-        headline = f"{first.label} not calculated: {len(abstention.reasons)} reasons, see detail"
+    headline = f"{subject}: {why}"
+    if len(headline) >= MAX_HEADLINE_CHARS:
+        headline = f"{subject}: {'see detail' if not more else f'{more + 1} reasons, see detail'}"
     population = (f"This model is for {manifest.population.text}.",) if abstention.outside_population else ()
     return Finding(
         code=f"abstained:{reason.code}",
         urgency="info",
         headline=headline,
-        statements=population,
+        statements=(*population, NO_ANSWER),
         reasons=(),
         missing=tuple(item.text for item in abstention.reasons) + _set_aside_words(abstention.set_aside),
         considerations=(),
     )
+
+
+def capitalised(text: str) -> str:
+    """The text with its first letter a capital, the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(probability: float) -> str:
@@ -96,15 +104,17 @@ def percent(probability: float) -> str:
         return "below 0.1 %"
     if probability >= 0.9995:
         return "above 99.9 %"
-    return f"{100 * probability:.1f} %"
+    return f"{100 * displayed(probability):.1f} %"
 
 
 def natural_frequency(probability: float, event: str) -> str:
-    """The probability as a count of people: "Of 100 people like this one, about 12 would have …"."""
-    of = 100 if probability >= 0.0095 else 1000
+    """The probability as a count of people: "Of 100 people with these values, about 12 would …"; never none and never all."""
+    of = 100 if 0.0095 <= probability < 0.9905 else 1000
     count = round(probability * of)
     if count == 0:
         return f"Of {of} people with these values, fewer than 1 would be expected to have {event}"
+    if count == of:
+        return f"Of {of} people with these values, more than {of - 1} would be expected to have {event}"
     return f"Of {of} people with these values, about {count} would be expected to have {event}, {of - count} would not"
 
 
@@ -121,14 +131,21 @@ def value_words(evidence: Evidence) -> str:
         return evidence.display
     if evidence.value is None:
         return "not available"
-    number = f"{evidence.value:.4g}"
+    number = number_words(evidence.value)
     unit = UNIT_WORDS.get(evidence.unit, evidence.unit)
     return f"{number} {unit}".strip()
 
 
+def number_words(value: float) -> str:
+    """The value to four significant digits, never in powers of ten: 151000, 7.412, 0.00004."""
+    decimals = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
 def date_words(moment: datetime | None) -> str:
     """The day and minute of an observation in UTC, or "" when there is none."""
-    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str]:
@@ -137,7 +154,10 @@ def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str
     if first.name in prediction.spread:
         low, high = prediction.spread[first.name]
         members = manifest.artifact.members
-        words.append(f"Range over the {members} networks of the ensemble: {percent(low)} to {percent(high)}.")
+        words.append(
+            f"The {members} networks of the ensemble say {percent(low)} to {percent(high)}: "
+            "how far they disagree, not a confidence interval."
+        )
     words.append(manifest.uncertainty.text)
     conformal = manifest.uncertainty.conformal
     if prediction.outcome_set is not None and conformal is not None:

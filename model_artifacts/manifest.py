@@ -9,8 +9,9 @@ To extend: add a member with a default here, say in its comment what it is for, 
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NewType
 
 import msgspec
@@ -25,6 +26,7 @@ Indicator = Literal["info", "warning", "critical"]
 
 OPSETS = range(17, 24)
 """The ONNX opsets accepted: what the pinned onnxruntime runs and our exporter writes."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class GraphInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,9 +197,13 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [output.name for output in self.outputs].index(self.artifact.explained)
 
     def band(self, probability: float) -> Band:
-        """The band of `probability` as displayed (a tenth of a percent): the last whose lower bound it reaches."""
-        displayed = round(probability, 3)
-        return [band for band in self.bands if displayed >= band.at_least][-1]
+        """The band of `probability` as displayed: the last whose lower bound it reaches."""
+        return [band for band in self.bands if displayed(probability) >= band.at_least][-1]
+
+
+def displayed(probability: float) -> float:
+    """The probability as shown, to a tenth of a percent; bands and thresholds are taken from it, so words and figure agree."""
+    return round(probability, 3)
 
 
 def parse_manifest(text: str) -> ModelManifest:
@@ -221,7 +227,11 @@ def read_manifest(folder: Path) -> tuple[ModelManifest, Sha256]:
         data = path.read_bytes()
     except OSError as exc:
         raise ManifestError(f"manifest {path.name} of {folder.name} cannot be read: {exc.strerror}") from exc
-    return parse_manifest(data.decode()), Sha256(hashlib.sha256(data).hexdigest())
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as exc:
+        raise ManifestError(f"manifest {path.name} of {folder.name} cannot be read: not UTF-8") from exc
+    return parse_manifest(text), Sha256(hashlib.sha256(data).hexdigest())
 
 
 def _check_consistency(manifest: ModelManifest) -> None:
@@ -231,20 +241,34 @@ def _check_consistency(manifest: ModelManifest) -> None:
 
 
 def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
-    bounds = [band.at_least for band in manifest.bands]
+    artifact = manifest.artifact
     names = [output.name for output in manifest.outputs]
+    digests = {artifact.file: artifact.sha256, **manifest.files}
+    code_lists = {item.codes or "" for item in manifest.population.criteria if item.kind == "no-condition"}
     return [
         (manifest.id.isidentifier(), "id must be a Python identifier"),
         (bool(manifest.hooks), "hooks must name at least one hook"),
         (bool(names), "outputs must not be empty"),
         (len(set(names)) == len(names), "output names must differ"),
-        (manifest.artifact.explained in names, f"explained output {manifest.artifact.explained!r} is not an output"),
+        (artifact.explained in names, f"explained output {artifact.explained!r} is not an output"),
+        *_band_rules([band.at_least for band in manifest.bands]),
+        (artifact.opset in OPSETS, f"opset {artifact.opset} is not in {OPSETS.start}–{OPSETS.stop - 1}"),
+        (artifact.members >= 1, "members must be at least 1"),
+        (0 < artifact.completeness_tolerance < 1, "completeness_tolerance must be above 0 and below 1"),
+        (all(map(_SHA256.fullmatch, digests.values())), "every sha256 must be 64 hexadecimal digits"),
+        (all(map(_lies_inside, digests)), "files must lie in the model's own folder"),
+        (code_lists <= manifest.files.keys(), "a criterion's code list must be among the files"),
+    ]
+
+
+def _band_rules(bounds: list[float]) -> list[tuple[bool, str]]:
+    return [
         (bool(bounds) and bounds[0] == 0.0, "the first band must begin at 0"),
         (bounds == sorted(set(bounds)), "bands must ascend"),
         (all(0 <= bound < 1 for bound in bounds), "band bounds must be probabilities below 1"),
-        (
-            manifest.artifact.opset in OPSETS,
-            f"opset {manifest.artifact.opset} is not in {OPSETS.start}–{OPSETS.stop - 1}",
-        ),
-        (len(manifest.artifact.sha256) == 64, "artifact.sha256 must be 64 hexadecimal digits"),
     ]
+
+
+def _lies_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
