@@ -1,0 +1,73 @@
+"""The demonstration as a stranger runs it, and that both ways to the data lead to the same card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from audit.keys import load_vkeys
+from audit.verify import Trust, verify_receipt
+from bedside.demo import ORIGIN
+from demo.client import CdsCall, Via
+from demo.ehr import PocketEhr, running_ehr
+from tests.conftest import RunningBedside, clean_environment, free_port, released_packages, run_bedside
+
+
+@pytest.fixture
+def ehr(bedside: RunningBedside) -> Iterator[PocketEhr]:
+    with running_ehr(bedside.url, lambda: datetime.now(UTC), bedside.ehr_port) as running:
+        yield running
+
+
+def test_demo_once_shows_cards_and_proves_them(tmp_path: Path) -> None:
+    environment = clean_environment(BEDSIDE_MODELS_ENABLED=" ".join(released_packages()))
+    done = run_bedside(
+        *("demo", "--once", "--directory", str(tmp_path / 'a "quoted" folder')),
+        *("--port", str(free_port()), "--ehr-port", str(free_port())),
+        environment=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    summary = re.search(r"(\d+) calls, 0 failed, (\d+) cards with a risk", done.stdout)
+    assert summary is not None
+    assert int(summary[2]) > 0
+    assert len(re.findall(r"^valid: index", done.stdout, re.MULTILINE)) == int(summary[1])
+    assert re.search(rf"^valid: {int(summary[1]) + 1} entries, ", done.stdout, re.MULTILINE)
+    assert "entry 1: reproduced" in done.stdout
+    (folder,) = (tmp_path / 'a "quoted" folder').iterdir()
+    receipts = list((folder / "receipts").glob("*.tlog-proof"))
+    assert len(receipts) == int(summary[1])
+    trust = Trust(load_vkeys(folder / "audit" / "log.vkey"))
+    for receipt in receipts:
+        assert verify_receipt(receipt.read_bytes(), trust).checkpoint.origin == ORIGIN
+
+
+def test_demo_refuses_a_port_in_use(tmp_path: Path, bedside: RunningBedside) -> None:
+    """Once another server on the port was taken for the one just started."""
+    port = bedside.url.rpartition(":")[2]
+    done = run_bedside(
+        *("demo", "--once", "--directory", str(tmp_path / "demo"), "--port", port, "--ehr-port", str(free_port())),
+        environment=clean_environment(),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"bedside: port {port}: Address already in use; see --port and --ehr-port\n"
+    assert not (tmp_path / "demo").exists()
+
+
+def _card_texts(calls: tuple[CdsCall, ...]) -> list[tuple[str, str, str]]:
+    assert [(call.status, call.problems) for call in calls] == [(200, ())] * len(calls)
+    return [(call.service.id, card.summary, card.detail) for call in calls for card in call.cards]
+
+
+def test_demo_card_through_fhir_is_the_card_with_prefetch(ehr: PocketEhr) -> None:
+    assert len(ehr.store.charts) >= 5
+    for chart in ehr.store.charts:
+        with_prefetch = _card_texts(ehr.client.patient_view(chart, Via.PREFETCH))
+        through_fhir = _card_texts(ehr.client.patient_view(chart, Via.FHIR))
+        assert with_prefetch == through_fhir, chart.note
+        assert with_prefetch
