@@ -82,12 +82,13 @@ class ExactPooling(nn.Module):
         hours = seen.sum(dim=1)
         ever = (hours > 0).to(z.dtype)
         mean = (z * seen).sum(dim=1) / hours.clamp(min=1.0)
-        variance = (z * z * seen).sum(dim=1) / hours.clamp(min=1.0) - mean * mean
+        apart = (z - mean.unsqueeze(1)) * seen  # not E[z²] − mean²: that loses float32's digits
+        variance = (apart * apart).sum(dim=1) / hours.clamp(min=1.0)
         is_first = seen * (seen.cumsum(dim=1) == 1)
         is_last = seen * (seen.flip(1).cumsum(dim=1).flip(1) == 1)
         parts = [
             mean,
-            torch.sqrt(torch.relu(variance) + 1e-4) * ever,
+            torch.sqrt(variance + 1e-4) * ever,
             (z - _FAR * (1 - seen)).amax(dim=1) * ever,
             (z + _FAR * (1 - seen)).amin(dim=1) * ever,
             (z * is_first).sum(dim=1),

@@ -1,0 +1,71 @@
+"""Writes into the manifest what only the evaluation knows: digests, thresholds, bounds and what each band meant.
+
+Owns the marks `@…@` of `manifest.template.toml`, so that no figure in the manifest is typed by hand.
+"""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+LEAST_TOLERANCE = 1e-3
+"""Probability; a gap that no card could show (a tenth of a point)."""
+
+
+def fill_manifest(folder: Path) -> None:
+    """Makes `manifest.toml` from its template, `metrics.json`, `model.onnx` and the listed files."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    text = (folder / "manifest.template.toml").read_text(encoding="utf-8")
+    for mark, value in marks(metrics, folder).items():
+        if f"@{mark}@" not in text:
+            raise ValueError(f"manifest template: expected the mark {mark}, got none")
+        text = text.replace(f"@{mark}@", value)
+    left = re.findall(r"@[\w.-]+@", text)
+    if left:
+        raise ValueError(f"manifest template: marks without a value: {left}")
+    (folder / "manifest.toml").write_text(text, encoding="utf-8")
+
+
+def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
+    """The value of every mark in the template."""
+    gap = metrics["run"]["graph"]["completeness_gap"]["max"]
+    bounds, held_out = metrics["conformal"]["released"], metrics["conformal"]["held_out"]
+    thresholds = metrics["thresholds"]
+    return {
+        "model.onnx": _digest(folder / "model.onnx"),
+        "variables.toml": _digest(FOLDER / "variables.toml"),
+        "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * gap):.1e}",
+        "novelty-threshold": f"{metrics['novelty']['threshold']:.4g}",
+        "event-bound": f"{bounds['event']:.6g}",
+        "no-event-bound": f"{bounds['no_event']:.6g}",
+        "conformal": f"On held-out stays the set held the true outcome in {_percent(held_out['event_coverage'])} of deaths and "
+        f"{_percent(held_out['no_event_coverage'])} of survivals; it held both in {_percent(held_out['both'])} of stays.",
+        "below-15": "In held-out stays of the training hospital "
+        f"{_percent(1 - thresholds['elevated']['npv']['estimate'])} of people with an estimate below 15 % died in hospital.",
+        "from-15": _meaning(thresholds["elevated"]),
+        "from-40": _meaning(thresholds["high"]),
+    }
+
+
+def _meaning(threshold: dict[str, Any]) -> str:
+    bound, ppv, sensitivity = (f"{100 * threshold['at_least']:.0f} %", threshold["ppv"], threshold["sensitivity"])
+    return (
+        f"In held-out stays of the training hospital {_percent(ppv['estimate'])} of people with an estimate of {bound} "
+        f"or more died in hospital (95 % interval {_range(ppv)}); {_percent(sensitivity['estimate'])} of all deaths "
+        f"were among them ({_range(sensitivity)})."
+    )
+
+
+def _range(estimate: dict[str, float]) -> str:
+    return f"{100 * estimate['low']:.0f}–{100 * estimate['high']:.0f} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < math.nextafter(0.1, 0) else f"{100 * share:.0f} %"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from model_artifacts.assessment import Abstention, Prediction
+from model_artifacts.icu_mortality.events import HOURS, VARIABLES
+from model_artifacts.runtime import ReleasedModel
+from tests.model_artifacts.icu_mortality.stays import ADMITTED, AS_OF, STAYS, arrays_of, record_of
+
+MODEL = ReleasedModel.load("model_artifacts.icu_mortality")
+STAY = STAYS["132585"]
+
+
+@pytest.mark.parametrize("stay", STAYS.values(), ids=STAYS.keys())
+def test_graph_through_fhir_answers_as_from_the_training_arrays(stay):
+    direct = MODEL.run(arrays_of(stay))
+    through = MODEL.assess(record_of(stay), AS_OF).answer
+    assert through is not None
+    for name in ("probability", "members", "attributions", "baseline", "novelty"):
+        np.testing.assert_allclose(getattr(through, name), getattr(direct, name), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("stay", STAYS.values(), ids=STAYS.keys())
+def test_graph_attributions_sum_to_the_answer_minus_the_baseline(stay):
+    answer = MODEL.run(arrays_of(stay))
+    gap = answer.attributions.astype(np.float64).sum() - (answer.probability[0] - answer.baseline)
+    assert abs(gap) <= MODEL.manifest.artifact.completeness_tolerance
+
+
+def test_graph_what_was_not_measured_explains_nothing():
+    arrays = arrays_of(STAY)
+    by_cell = MODEL.run(arrays).attributions[: HOURS * len(VARIABLES)].reshape(HOURS, len(VARIABLES))
+    assert (by_cell[arrays["counts"][0] == 0] == 0).all()
+
+
+def test_graph_the_dead_among_the_bundled_stays_have_the_higher_risks():
+    risk = {name: float(MODEL.run(arrays_of(stay)).probability[0]) for name, stay in STAYS.items()}
+    died = {"133473", "133079", "140525"}
+    assert np.mean([risk[name] for name in died]) > np.mean([risk[name] for name in STAYS.keys() - died])
+
+
+def test_graph_a_worse_coma_score_raises_the_risk():
+    stay = STAYS["132799"]
+    arrays = arrays_of(stay)
+    coma = {name: value.copy() for name, value in arrays.items()}
+    gcs = [variable.name for variable in VARIABLES].index("GCS")
+    coma["values"][0, :, gcs] = np.where(coma["counts"][0, :, gcs] > 0, 3, 0)
+    assert MODEL.run(coma).probability[0] > MODEL.run(arrays).probability[0]
+
+
+def test_graph_prediction_names_values_with_their_sources():
+    assessment = MODEL.assess(record_of(STAY), AS_OF).assessment
+    assert isinstance(assessment, Prediction)
+    assert len(assessment.attributions) == len(assessment.evidence) == 41
+    assert all(item.source for item in assessment.evidence if item.value is not None)
+    low, high = assessment.spread["in_hospital_death"]
+    assert low <= assessment.outputs["in_hospital_death"] <= high
+
+
+def test_graph_before_the_48th_hour_the_model_abstains():
+    assessment = MODEL.assess(record_of(STAY), ADMITTED.replace(day=2)).assessment
+    assert isinstance(assessment, Abstention)
+    assert assessment.outside_population
+
+
+def test_graph_with_hardly_any_measurement_the_model_abstains():
+    def thin(bundle):
+        kept = {"8867-4", "9269-2"}
+        bundle["entry"] = [
+            entry
+            for entry in bundle["entry"]
+            if entry["resource"]["resourceType"] != "Observation"
+            or entry["resource"]["code"]["coding"][0]["code"] in kept
+        ]
+
+    assessment = MODEL.assess(record_of(STAY, thin), AS_OF).assessment
+    assert isinstance(assessment, Abstention)
+    assert [reason.code for reason in assessment.reasons] == ["too-few-inputs"]
+
+
+def test_graph_nonsense_within_range_is_unlike_the_training_data():
+    random = np.random.default_rng(0)
+    arrays = arrays_of(STAY)
+    nonsense = {name: value.copy() for name, value in arrays.items()}
+    low, high = (np.array([getattr(v, side) for v in VARIABLES]) for side in ("low", "high"))
+    nonsense["values"][0] = np.where(nonsense["counts"][0] > 0, random.uniform(low, high), 0)
+    assert MODEL.run(nonsense).novelty > MODEL.manifest.artifact.novelty_threshold
+
+
+def test_graph_metrics_are_those_of_the_manifest():
+    metrics = json.loads((MODEL.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert MODEL.manifest.artifact.integration_steps == metrics["run"]["graph"]["integration_steps"]
+    assert MODEL.manifest.artifact.members == len(metrics["member_auroc"])
