@@ -18,7 +18,7 @@ from benchmarks.charts import call_body
 from benchmarks.desks import opened_desk
 from benchmarks.machine import describe, sync_ms
 from benchmarks.report import ROOT, machine_words, table, write_results, write_section
-from benchmarks.side_by_side import Plan, all_servers, cold_starts, compare
+from benchmarks.side_by_side import Peer, Plan, all_servers, cold_starts, compare
 from benchmarks.stages import STAGES, stage_times
 
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -45,9 +45,10 @@ def measure(folder: Path, plan: Plan, peer_python: str | None) -> dict[str, Any]
         repeats = plan.calls_large
         results["stages_us"] = {s.id: {str(n): stage_times(desk, s, n, repeats) for n in SIZES} for s in services}
     results["body_bytes"] = {s.id: {str(n): len(bodies[s.id, n]) for n in SIZES} for s in services}
-    results["cold_start_s"] = cold_starts(folder, peer_python, plan.starts)
+    peer = None if peer_python is None else Peer(peer_python, tuple(s.id for s in services))
+    results["cold_start_s"] = cold_starts(folder, peer, plan.starts)
     results["calls"] = {s.id: {} for s in services}
-    with all_servers(folder, peer_python) as servers:
+    with all_servers(folder, peer) as servers:
         for (service_id, size), body in bodies.items():
             paths = dict.fromkeys(servers, f"/cds-services/{service_id}")
             for clients in (1, plan.clients):
@@ -79,8 +80,13 @@ def format_results(results: dict[str, Any]) -> str:
 
 
 def _with_ratio(by_name: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    floor, ours = by_name["floor"], by_name["bedside"]
-    return {**by_name, "bedside ÷ floor": {key: ours[key] / floor[key] if floor[key] else 0.0 for key in ours}}
+    ours = by_name["bedside"]
+    ratios = {
+        f"bedside ÷ {name}": {key: ours[key] / other[key] if other[key] else 0.0 for key in ours}
+        for name, other in by_name.items()
+        if name != "bedside"
+    }
+    return {**by_name, **ratios}
 
 
 def _row(size: str, clients: str, name: str, figures: dict[str, float]) -> tuple[str, ...]:

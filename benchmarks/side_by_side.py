@@ -38,6 +38,14 @@ class Figures:
     processor_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """HealthChain, by the interpreter of an environment that has it."""
+
+    python: str
+    service_ids: tuple[str, ...]
+
+
 @contextmanager
 def bedside_server(folder: Path) -> Iterator[Server]:
     """`bedside serve` with every released model, an own log in `folder` and one worker."""
@@ -65,23 +73,24 @@ def floor_server() -> Iterator[Server]:
 
 
 @contextmanager
-def peer_server(python: str) -> Iterator[Server]:
-    """HealthChain, by the interpreter of an environment that has it."""
+def peer_server(peer: Peer) -> Iterator[Server]:
+    """HealthChain, offering the same service ids."""
     port = free_port()
-    with running([str(Path(__file__).with_name("peer_healthchain.py")), str(port)], port, {}, python) as server:
+    script = str(Path(__file__).with_name("peer_healthchain.py"))
+    with running([script, str(port), *peer.service_ids], port, {}, peer.python) as server:
         yield server
 
 
 @contextmanager
-def all_servers(folder: Path, peer_python: str | None) -> Iterator[dict[str, Server]]:
+def all_servers(folder: Path, peer: Peer | None) -> Iterator[dict[str, Server]]:
     """Every server of the comparison, by name, at once."""
     with ExitStack() as stack:
         servers = {
             "floor": stack.enter_context(floor_server()),
             "bedside": stack.enter_context(bedside_server(folder)),
         }
-        if peer_python is not None:
-            servers["healthchain"] = stack.enter_context(peer_server(peer_python))
+        if peer is not None:
+            servers["healthchain"] = stack.enter_context(peer_server(peer))
         yield servers
 
 
@@ -103,7 +112,7 @@ def compare(
     return {name: asdict(_figures(loads, used[name])) for name, loads in rounds.items()}
 
 
-def cold_starts(folder: Path, peer_python: str | None, starts: int) -> dict[str, float]:
+def cold_starts(folder: Path, peer: Peer | None, starts: int) -> dict[str, float]:
     """Server name to the median time from starting its process to its first 200."""
     seconds: dict[str, list[float]] = {}
     for number in range(starts):
@@ -111,8 +120,8 @@ def cold_starts(folder: Path, peer_python: str | None, starts: int) -> dict[str,
             seconds.setdefault("floor", []).append(server.cold_start_s)
         with bedside_server(folder / f"start-{number}") as server:
             seconds.setdefault("bedside", []).append(server.cold_start_s)
-        if peer_python is not None:
-            with peer_server(peer_python) as server:
+        if peer is not None:
+            with peer_server(peer) as server:
                 seconds.setdefault("healthchain", []).append(server.cold_start_s)
     return {name: round(statistics.median(times), 2) for name, times in seconds.items()}
 
