@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ _ICU_WORDS = re.compile(
 )
 _NOT_ADULT = re.compile(r"\b(NICU|PICU|neonatal|pa?ediatric)\b", re.IGNORECASE)
 _ICD = frozenset({ICD10CM, ICD9CM, ICD10})
+_TRANSFER = timedelta(hours=1)  # a move between two units interrupts no stay
 _OPEN_STATUSES = frozenset({"in-progress", "unknown", "onleave"})
 
 
@@ -92,7 +93,7 @@ def read_code_list(path: Path) -> CodeList:
         ManifestError: the file is missing or not such a list.
     """
     try:
-        tables = tomllib.loads(path.read_text())["codes"]
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))["codes"]
         codes = [Code(item["system"], item["code"], item.get("display", "")) for item in tables]
     except (OSError, tomllib.TOMLDecodeError, KeyError) as exc:
         raise ManifestError(f"code list {path.name}: {type(exc).__name__}") from exc
@@ -100,15 +101,27 @@ def read_code_list(path: Path) -> CodeList:
 
 
 def _icu_stay(entry: EncounterEntry, as_of: datetime) -> IcuStay | None:
+    """By the periods of its ICU locations where it has them, for an encounter outlasts the unit; else by its words."""
     if entry.status not in _OPEN_STATUSES or not entry.covers(as_of):
         return None
-    for place in entry.locations:
-        period = place.period
-        if _names_icu(place.name) and period is not None and _lies_in(as_of, period):
-            return IcuStay(period.start, entry)
+    periods = [place.period for place in entry.locations if place.period is not None and _names_icu(place.name)]
+    if periods:
+        start = _unit_start(periods, as_of)
+        return None if start is None else IcuStay(start, entry)
     if _names_icu(entry.words) and entry.start is not None:
         return IcuStay(entry.start, entry)
     return None
+
+
+def _unit_start(periods: list[Interval], as_of: datetime) -> datetime | None:
+    """When intensive care that goes on at `as_of` began: units that follow each other are one stay."""
+    start = max((period.start for period in periods if _lies_in(as_of, period)), default=None)
+    if start is None:
+        return None
+    for period in sorted(periods, key=lambda period: period.start, reverse=True):
+        if period.start < start <= period.end + _TRANSFER:
+            start = period.start
+    return start
 
 
 def _lies_in(moment: datetime, period: Interval) -> bool:
