@@ -5,12 +5,12 @@ Loading, in this order, so that no byte of an unknown graph is ever parsed:
  (2) its opset is one we run;
  (3) the SHA-256 of the ONNX file and of every other listed file equals the manifest's;
  (4) only then the bytes just digested (not the path) are given to onnxruntime;
- (5) the graph's inputs and outputs are those the manifest declares.
+ (5) the graph's inputs and outputs, and the essential inputs, are those the manifest declares.
 
 Assessing, in this order:
  (6) outside the population: abstain;
  (7) too few inputs: abstain;
- (8) run the graph; refuse what is not a probability or what the attributions don't add up to;
+ (8) run the graph; refuse what is not a probability, members too, or what the attributions don't add up to;
  (9) unlike the training data: abstain;
 (10) otherwise predict.
 
@@ -23,7 +23,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from fhir_adapters.queries import Query
-from fhir_adapters.record import PatientRecord
+from fhir_adapters.record import PatientRecord, build_record
+from fhir_adapters.resources import PatientId
 from model_artifacts.assessment import (
     Abstention,
     AbstentionReason,
@@ -125,6 +126,7 @@ class ReleasedModel:
             Sha256(hashlib.sha256(card.read_bytes() if card.exists() else b"").hexdigest()),
         )
         inputs = importlib.import_module(f"{package}.inputs").INPUTS
+        _check_essential(manifest, inputs)  # (5)
         return cls(manifest, identity, inputs, _interpreter(package, folder), folder, session)
 
     def queries(self) -> tuple[Query, ...]:
@@ -182,7 +184,7 @@ class ReleasedModel:
         return Prediction(  # (10)
             self.identity,
             outputs,
-            _spread(manifest, answer.members),
+            _spread(manifest, answer.members, outputs),
             _outcome_set(first, manifest.uncertainty.conformal),
             baseline,
             attributions,
@@ -238,6 +240,15 @@ def _check_signature(manifest: ModelManifest, session: onnxruntime.InferenceSess
         raise ArtifactError(f"graph of model {manifest.id} lacks outputs {sorted(missing)}", model_id=manifest.id)
 
 
+def _check_essential(manifest: ModelManifest, inputs: InputSpec) -> None:
+    nobody = inputs.extract(build_record(PatientId("nobody"), ()), datetime(2000, 1, 1, tzinfo=UTC))
+    names = [item.name for item in nobody.evidence]
+    unknown = [name for name in manifest.abstain.essential if name not in names]
+    if unknown:
+        message = f"essential input {', '.join(unknown)} of model {manifest.id} is none of {', '.join(names)}"
+        raise ArtifactError(message, model_id=manifest.id)
+
+
 def _interpreter(package: str, folder: Path) -> Interpreter:
     if (folder / "finding.py").exists():
         interpret: Interpreter = importlib.import_module(f"{package}.finding").interpret
@@ -278,14 +289,23 @@ def _named_probabilities(manifest: ModelManifest, values: npt.NDArray[np.float32
     return named
 
 
-def _spread(manifest: ModelManifest, members: npt.NDArray[np.float32]) -> dict[str, tuple[Probability, Probability]]:
-    if members.shape[0] < 2:
-        return {}
-    low, high = members.min(axis=0).tolist(), members.max(axis=0).tolist()
-    return {
-        output.name: (Probability(low[position]), Probability(high[position]))
-        for position, output in enumerate(manifest.outputs)
-    }
+def _spread(
+    manifest: ModelManifest, members: npt.NDArray[np.float32], outputs: Mapping[str, Probability]
+) -> dict[str, tuple[Probability, Probability]]:
+    """The lowest and highest member for each output that is defined here; none for a single network or equation."""
+    expected = (manifest.artifact.members, len(manifest.outputs))
+    if members.shape != expected:
+        raise GraphOutputError(f"members of {manifest.id}: expected shape {expected}, got {members.shape}")
+    spread: dict[str, tuple[Probability, Probability]] = {}
+    for output, values in zip(manifest.outputs, members.T.tolist(), strict=True):
+        if output.name not in outputs:
+            continue
+        if not all(0.0 <= value <= 1.0 for value in values):
+            message = f"members of output {output.name} of {manifest.id}: expected probabilities"
+            raise GraphOutputError(message, model_id=manifest.id)
+        if len(values) > 1:
+            spread[output.name] = (Probability(min(values)), Probability(max(values)))
+    return spread
 
 
 def _outcome_set(probability: float, conformal: Conformal | None) -> OutcomeSet | None:
