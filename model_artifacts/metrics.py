@@ -114,16 +114,28 @@ def parse_metrics(content: Mapping[str, Any]) -> tuple[Section, ...]:
     loose = {key: value for key, value in content.items() if _cell("", value) is not None}
     rest = {key: value for key, value in content.items() if key not in loose}
     sections = {"general": loose} if loose else {}
-    if {"model", "rivals"} <= rest.keys():
-        sections["model_and_rivals"] = _beside_each_other(rest)
+    compared = _beside_each_other(rest)
+    if compared:
+        sections["model_and_rivals"] = compared
         rest = {key: value for key, value in rest.items() if key not in {"model", "rivals", "difference"}}
     return tuple(_section(name, value) for name, value in (sections | rest).items())
 
 
 def _beside_each_other(content: Mapping[str, Any]) -> dict[str, Any]:
-    rivals, difference = content["rivals"], content.get("difference", {})
+    """The columns of the comparison, or none where there is no rival."""
+    model, rivals, difference = (content.get(key, {}) for key in ("model", "rivals", "difference"))
+    if not (model and rivals and _is_object(model) and _holds_objects(rivals) and _holds_objects(difference)):
+        return {}
     minus = {f"this model minus {name}": figures for name, figures in difference.items()}
-    return {"this_model": content["model"], **rivals, **minus}
+    return {"this_model": model, **rivals, **minus}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_object, value.values()))
 
 
 def words(key: str) -> str:
@@ -220,18 +232,23 @@ def _cell(name: str, value: Any) -> Cell:
 def _figure(name: str, value: Any) -> Figure | None:
     if not isinstance(value, dict):
         return None
-    main = next((key for key in _ESTIMATES if isinstance(value.get(key), (int, float))), None)
+    main = next((key for key in _ESTIMATES if _is_number(value.get(key))), None)
     if main is None:
         return None
     low, high, spread = value.get("low"), value.get("high"), "95 % interval"
-    if "interquartile" in value:
-        (low, high), spread = value["interquartile"], "interquartile range"
+    quartiles = value.get("interquartile")
+    if isinstance(quartiles, list) and len(quartiles) == 2:
+        (low, high), spread = quartiles, "interquartile range"
+    if not (_is_number(low) and _is_number(high)):
+        low, high, spread = None, None, ""
     beside = tuple(
-        (words(key), number)
-        for key, number in value.items()
-        if key not in (main, "low", "high") and isinstance(number, (int, float))
+        (words(key), number) for key, number in value.items() if key not in (main, "low", "high") and _is_number(number)
     )
-    return Figure(name, value[main], low, high, spread if low is not None else "", beside)
+    return Figure(name, value[main], low, high, spread, beside)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_flat(value: Any) -> bool:
