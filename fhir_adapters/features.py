@@ -16,6 +16,7 @@ Rules, the same for both:
 Must not import cds_service or model_artifacts. To add a statistic: a member of `STATISTICS` and a test.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -164,21 +165,19 @@ def extract(record: PatientRecord, specs: Iterable[FeatureSpec], as_of: datetime
 
 
 def _extract_one(record: PatientRecord, spec: FeatureSpec, as_of: datetime, set_aside: list[SetAside]) -> FeatureValue:
-    reading = record.read_observations(spec.keys)
-    set_aside.extend(reading.set_aside)
-    past: list[ObservedValue] = []
-    for value in reading.values:
-        if _moment(value) <= as_of:
-            past.append(value)
-        else:
-            set_aside.append(_aside(value, Reason.FUTURE, spec.name))
-    if spec.statistic in {"latest", "first"}:
-        return _single(spec, past if spec.statistic == "first" else past[::-1], as_of, set_aside)
-    return _aggregate(spec, past, as_of, set_aside)
+    timeline = record.timeline(spec.keys)
+    set_aside.extend(timeline.set_aside)
+    past = bisect_right(timeline.moments, as_of)
+    later = range(past, len(timeline.moments))
+    set_aside.extend(_aside(timeline[position], Reason.FUTURE, spec.name) for position in later)
+    if spec.statistic == "latest":
+        return _single(spec, map(timeline.__getitem__, reversed(range(past))), as_of, set_aside)
+    values = [timeline[position] for position in range(past)]
+    return (_single if spec.statistic == "first" else _aggregate)(spec, values, as_of, set_aside)
 
 
 def _single(
-    spec: FeatureSpec, ordered: list[ObservedValue], as_of: datetime, set_aside: list[SetAside]
+    spec: FeatureSpec, ordered: Iterable[ObservedValue], as_of: datetime, set_aside: list[SetAside]
 ) -> FeatureValue:
     """The first result of the order that records a measurement decides (rule 3)."""
     passed_over = Reason.MISSING

@@ -100,6 +100,11 @@ def read_observation(
     )
 
 
+def observed_at(observation: Observation) -> datetime | None:
+    """When the Observation was observed, as `ObservedValue.observed_at`; costs a third of reading it whole."""
+    return _read_time(observation)[0]
+
+
 _Time = tuple[datetime | None, datetime | None, datetime | None, str]
 _UNDATED: _Time = (None, None, None, "none")
 _Reading = tuple[float | None, str | None, str | None, str | None, str, tuple[Code, ...]]
