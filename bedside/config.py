@@ -124,7 +124,7 @@ def _read_path(kind: type, value: object) -> object:
     """The one type of setting that msgspec doesn't know."""
     if kind is Path and isinstance(value, str | Path):  # a Path where it came from the environment
         return Path(value)
-    raise NotImplementedError
+    raise ValueError(f"Expected `{kind.__name__}` as text, got `{type(value).__name__}`")
 
 
 def _read_tables(path: Path | None) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bedside.cli import main
+from tests.conftest import RunningBedside, clean_environment, released_packages, run_bedside
+
+VERBS = [
+    ("serve",),
+    ("demo",),
+    ("doctor",),
+    ("model",),
+    ("model", "list"),
+    ("model", "verify"),
+    ("model", "card"),
+    ("audit",),
+    ("audit", "init"),
+    ("audit", "show"),
+    ("audit", "prove"),
+    ("audit", "verify"),
+    ("audit", "replay"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of this machine, and a folder without a log."""
+    for name in [name for name in __import__("os").environ if name.startswith("BEDSIDE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("verb", [(), *VERBS], ids=" ".join)
+def test_cli_every_verb_has_help(verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {' '.join(['bedside', *verb])}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["audit"], ["model"], ["audit", "replay"], ["serve", "--prot"]])
+def test_cli_usage_errors_are_a_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: bedside")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BEDSIDE_SERVER_PROT", "1"),
+        ("BEDSIDE_SERVER_PORT", "x"),
+        ("BEDSIDE_CONFIG", "/nowhere/bedside.toml"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["doctor"], ["serve"], ["audit", "replay", "0"]], ids=" ".join)
+def test_cli_a_configuration_that_cannot_be_used_is_one_line_and_a_2(
+    variable: str, value: str, verb: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(verb) == 2
+    _one_line(capsys)
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("bedside: ")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("arguments", [["audit", "replay", "0"], ["audit", "show"], ["audit", "verify"]], ids=" ".join)
+def test_cli_a_log_that_is_not_there_is_a_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def test_cli_serve_refuses_while_nobody_is_let_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert "access.open_on_loopback: expected true" in _one_line(capsys)
+
+
+def test_cli_serve_refuses_without_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEDSIDE_ACCESS_OPEN_ON_LOOPBACK", "true")
+    assert main(["serve"]) == 2
+    _one_line(capsys)
+
+
+def test_cli_replay_reproduces_a_decision_of_a_running_service(bedside: RunningBedside) -> None:
+    from datetime import UTC, datetime
+
+    from tests.cds_service import patients
+
+    answer = bedside.post(patients.encoded(patients.call(patients.prefetch(datetime.now(UTC)))))
+    index = answer.json()["extension"]["org.bedside.receipt"]["index"]
+    done = bedside.run("audit", "replay", str(index))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"entry {index}: reproduced\nmodel prevent_cvd ")
+
+
+def test_cli_replay_of_an_entry_without_payload_says_so(bedside: RunningBedside) -> None:
+    """Once "no entry 0", though it is there."""
+    done = bedside.run("audit", "replay", "0")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("entry 0: nothing to replay, config/v1 ")
+
+
+def test_cli_replay_of_no_entry_is_a_2(bedside: RunningBedside) -> None:
+    done = bedside.run("audit", "replay", "999999")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "bedside: no entry 999999\n")
+
+
+def test_cli_model_verify_and_list(bedside: RunningBedside) -> None:
+    listed = bedside.run("model", "verify")
+    for name in released_packages():
+        assert f"{name}: as released, sha-256 " in listed.stdout
+    assert "Traceback" not in listed.stderr
+
+
+def test_cli_module_runs_as_a_program(tmp_path: Path) -> None:
+    done = run_bedside("doctor", environment=clean_environment(BEDSIDE_SERVER_PORT="no"), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bedside: environment variable BEDSIDE_SERVER_PORT: expected int, got 'no'\n"

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bedside.config import Config, ConfigError
+from bedside.wiring import HospitalFhir, config_digest, load_models, read_config, require_way_in, software_digest
+from cds_service.request import FhirAuthorization
+from fhir_adapters.errors import OriginNotAllowedError, UpstreamConnectionError
+from tests.cds_service.patients import CANARY_TOKEN
+from tests.conftest import free_port
+
+TOKEN = FhirAuthorization(CANARY_TOKEN, "", None, None)
+
+
+def _config(**sections: dict[str, object]) -> Config:
+    return msgspec.convert(sections, Config)
+
+
+def test_wiring_reads_the_file_that_the_environment_names(tmp_path: Path) -> None:
+    path = tmp_path / "bedside.toml"
+    path.write_text("[server]\nport = 9000\n")
+    assert read_config({"BEDSIDE_CONFIG": str(path)}).server.port == 9000
+    assert read_config({}) == Config()
+
+
+def test_wiring_lets_nobody_in_unless_configured() -> None:
+    with pytest.raises(ConfigError, match="no other way to let callers in is configured"):
+        require_way_in(Config())
+    require_way_in(_config(access={"open_on_loopback": True}))
+
+
+def test_wiring_refuses_a_model_that_is_not_installed() -> None:
+    with pytest.raises(ConfigError, match=r"^models\.enabled: expected some of prevent_cvd, .*, got a, b$"):
+        load_models(_config(models={"enabled": ["a", "b"]}))
+
+
+def test_wiring_digests_tell_configurations_apart() -> None:
+    assert config_digest(Config()) == config_digest(Config())
+    assert config_digest(Config()) != config_digest(_config(server={"port": 9000}))
+    assert len(software_digest()) == 64
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "https://fhir.example/r4/other",
+        "https://fhir.example",
+        "https://fhir.example.evil.example/r4",
+        "https://fhir.example@evil.example/r4",
+        "http://fhir.example/r4",
+        "https://FHIR.example/r4",
+        "",
+    ],
+)
+def test_wiring_asks_a_fhir_server_only_at_exactly_the_configured_address(server: str) -> None:
+    fhir = HospitalFhir(_config(fhir={"allowed_servers": ["https://fhir.example/r4/"]}))
+    answers = fhir(server, TOKEN, {"a": "Patient/1", "b": "Condition?patient=1"})
+    assert {key: type(answer) for key, answer in answers.items()} == dict.fromkeys("ab", OriginNotAllowedError)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_wiring_gives_the_reason_for_each_key(slash: str) -> None:
+    base = f"http://127.0.0.1:{free_port()}/fhir"
+    fhir = HospitalFhir(_config(fhir={"allowed_servers": [base], "deadline_s": 1.0}))
+    answers = fhir(base + slash, None, {"a": "Patient/1"})
+    assert isinstance(answers["a"], UpstreamConnectionError)
