@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -126,3 +127,30 @@ def test_views_what_must_not_happen_is_a_500_that_tells_nothing(
     assert (record.message, record.error) == ("call failed", "RuntimeError")  # type: ignore[attr-defined]
     assert record.at.startswith("test_views.py:")  # type: ignore[attr-defined]
     assert patients.CANARY_NAME not in caplog.text
+
+
+class Pieces(io.BytesIO):
+    """A body as a socket gives it: what has arrived so far."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size, 7) if size is not None and size > 0 else size)
+
+
+def _post_stream(client: FlaskClient, body: bytes, declared: int) -> Any:
+    return client.post(
+        "/cds-services/prevent-cvd",
+        input_stream=Pieces(body),
+        content_type="application/json",
+        headers={"Content-Length": str(declared)},
+    )
+
+
+def test_views_body_shorter_than_declared_is_refused(client: FlaskClient) -> None:
+    answer = _post_stream(client, b'{"hook": "patient-view"}', 4000)
+    assert answer.status_code == 400
+    assert _diagnostics(answer) == "request body: expected 4000 bytes, got 24"
+
+
+def test_views_body_in_pieces_is_read_whole(client: FlaskClient) -> None:
+    body = patients.encoded(patients.call(patients.prefetch(NOW)))
+    assert _post_stream(client, body, len(body)).status_code == 200
