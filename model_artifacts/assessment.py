@@ -103,6 +103,7 @@ class Finding:
         statements: the risk in words, the natural frequency and the interval, one sentence or two each.
         figures: further outputs, as label and figure.
         reasons: evidence with its attribution, most important first.
+        comparison: how the reasons add up, from the baseline's estimate to this one; "" without reasons.
         missing: evidence that was not there, or the reasons for abstaining.
         considerations: what to consider; options, never commands.
         proposals: orders the clinician may accept.
@@ -117,3 +118,4 @@ class Finding:
     considerations: tuple[str, ...]
     proposals: tuple[Proposal, ...] = ()
     figures: tuple[tuple[str, str], ...] = ()
+    comparison: str = ""

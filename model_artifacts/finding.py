@@ -57,12 +57,13 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
     statements += _interval_words(prediction, manifest)
     if band.meaning:
         statements.append(band.meaning)
+    reasons = leading_reasons(prediction)
     return Finding(
         code=f"{first.name}:{band.code}",
         urgency=band.indicator,
         headline=f"{capitalised(first.label)}: {percent(risk)} ({band.label})",
         statements=tuple(statements),
-        reasons=leading_reasons(prediction),
+        reasons=reasons,
         missing=_missing_words(prediction.evidence, prediction.set_aside),
         considerations=band.consider,
         figures=tuple(
@@ -70,6 +71,7 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
             for output in manifest.outputs[1:]
             if output.name in prediction.outputs
         ),
+        comparison=comparison_words(prediction, manifest, reasons),
     )
 
 
@@ -109,8 +111,9 @@ def percent(probability: float) -> str:
 
 def natural_frequency(probability: float, event: str) -> str:
     """The probability as a count of people: "Of 100 people with these values, about 12 would …"; never none and never all."""
-    of = 100 if 0.0095 <= probability < 0.9905 else 1000
-    count = round(probability * of)
+    shown = displayed(probability)
+    of = 100 if 0.01 <= shown <= 0.99 else 1000
+    count = round(shown * of)
     if count == 0:
         return f"Of {of} people with these values, fewer than 1 would be expected to have {event}"
     if count == of:
@@ -123,6 +126,31 @@ def leading_reasons(prediction: Prediction) -> tuple[tuple[Evidence, Attribution
     pairs = list(zip(prediction.evidence, prediction.attributions, strict=True))
     kept = [pair for pair in pairs if abs(pair[1].contribution) >= MIN_CONTRIBUTION]
     return tuple(sorted(kept, key=lambda pair: -abs(pair[1].contribution))[:MAX_REASONS])
+
+
+def points(contribution: float) -> float:
+    """A contribution in percentage points as shown, to a tenth."""
+    return round(100 * contribution, 1)
+
+
+def comparison_words(
+    prediction: Prediction, manifest: ModelManifest, reasons: tuple[tuple[Evidence, Attribution], ...]
+) -> str:
+    """From the baseline's estimate over the reasons shown and all others to this estimate, so that it adds up on paper."""
+    if not reasons:
+        return ""
+    explained = prediction.outputs[manifest.artifact.explained]
+    shown = sum(points(moved.contribution) for _, moved in reasons)
+    others = 100 * (displayed(explained) - displayed(prediction.baseline)) - shown
+    return (
+        f"Without these differences the estimate would be {percent(prediction.baseline)}. Those listed move it by "
+        f"{_signed(shown)} percentage points together, all others by {_signed(others)}, to {percent(explained)}."
+    )
+
+
+def _signed(number: float) -> str:
+    rounded = round(number, 1) + 0.0  # no "-0.0"
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def value_words(evidence: Evidence) -> str:

@@ -1,5 +1,6 @@
 """What the clinician reads: figures rounded once, bands that agree with them, honest words for what isn't there."""
 
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -127,8 +128,8 @@ def test_finding_natural_frequency_agrees_with_the_percentage(risk: float) -> No
     words = natural_frequency(risk, EVENT)
     of = int(re.findall(r"Of (\d+) people", words)[0])
     counts = re.findall(r"about (\d+) would", words)
-    assert not counts or abs(int(counts[0]) / of - risk) <= 0.5 / of + 0.0005 + 1e-12
-    assert bool(counts) or risk < 0.0005 or risk >= 0.9995
+    assert not counts or abs(int(counts[0]) / of - risk) <= 0.5 / of + 0.0005 + 1e-9
+    assert bool(counts) or percent(risk) in {"below 0.1 %", "above 99.9 %"}
 
 
 @pytest.mark.parametrize("risk", [0.0, 0.0745, 0.0751, 0.2, 1.0])
@@ -161,6 +162,33 @@ def test_finding_shows_the_largest_movements_first_and_no_trifles() -> None:
     assert [item.evidence for _, item in reasons] == ["e11", "e10", "e9", "e8", "e7", "e6"][:MAX_REASONS]
     trifles = tuple(replace(item, contribution=0.00049) for item in moved)
     assert leading_reasons(_prediction(0.1, evidence=evidence, attributions=trifles)) == ()
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=15), st.floats(0.01, 0.3))
+def test_finding_comparison_adds_up_on_paper(parts: list[float], baseline: float) -> None:
+    """What is listed and what isn't lead from the baseline's figure to the estimate's, as displayed."""
+    risk = min(max(baseline + math.fsum(parts), 0.01), 0.99)
+    evidence = tuple(_evidence(f"e{place}") for place in range(len(parts)))
+    moved = tuple(Attribution(f"e{place}", part) for place, part in enumerate(parts))
+    changes = {"evidence": evidence, "attributions": moved, "baseline": Probability(baseline)}
+    finding = interpret_by_bands(_prediction(risk, **changes), MANIFEST)
+    if not finding.reasons:
+        assert finding.comparison == ""
+        return
+    text = finding.comparison.replace("−", "-")
+    start, end = (float(figure) for figure in re.findall(r"(\d+\.\d) %", text))
+    listed, others = re.findall(r"by ([-+]?\d+\.\d)", text)
+    assert start + float(listed) + float(others) == pytest.approx(end, abs=1e-6)
+    assert float(listed) == pytest.approx(sum(round(100 * m.contribution, 1) for _, m in finding.reasons), abs=1e-6)
+
+
+def test_finding_comparison_names_both_ends() -> None:
+    moved = (Attribution("sbp", 0.06), Attribution("hdl", -0.0002))
+    changes = {"evidence": (_evidence("sbp"), _evidence("hdl")), "attributions": moved}
+    assert interpret_by_bands(_prediction(0.08, **changes), MANIFEST).comparison == (
+        "Without these differences the estimate would be 2.0 %. Those listed move it by +6.0 percentage points together, "
+        "all others by 0.0, to 8.0 %."
+    )
 
 
 @pytest.mark.parametrize(
