@@ -141,7 +141,7 @@ def _post_stream(client: FlaskClient, body: bytes, declared: int) -> Any:
         "/cds-services/prevent-cvd",
         input_stream=Pieces(body),
         content_type="application/json",
-        headers={"Content-Length": str(declared)},
+        environ_overrides={"CONTENT_LENGTH": str(declared)},
     )
 
 
