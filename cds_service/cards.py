@@ -161,4 +161,8 @@ def _source(manifest: ModelManifest) -> dict[str, Any]:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SUMMARY_CHARS else text[: MAX_SUMMARY_CHARS - 1].rstrip() + "…"
+    """The text, cut between words if it is too long: half a figure would read as another figure."""
+    if len(text) <= MAX_SUMMARY_CHARS:
+        return text
+    kept = text[:MAX_SUMMARY_CHARS]
+    return (kept.rpartition(" ")[0].rstrip() or kept[:-1]) + "…"

@@ -154,3 +154,8 @@ def test_cards_of_a_failed_model_say_so_and_say_nothing_else(prevent: ReleasedMo
 def test_cards_links_carry_app_context_only_if_they_have_one() -> None:
     assert Link("a", "https://x.example", "absolute").to_json().keys() == {"label", "url", "type"}
     assert Link("a", "https://x.example", "smart", "{}").to_json()["appContext"] == "{}"
+
+
+def test_cards_summary_is_never_cut_within_a_figure(prevent: ReleasedModel) -> None:
+    headline = "x" * (MAX_SUMMARY_CHARS - 8) + " is 12.3 % (high)"
+    assert _card(prevent, replace(FINDING, headline=headline)).summary == "x" * (MAX_SUMMARY_CHARS - 8) + " is…"
