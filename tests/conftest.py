@@ -46,11 +46,11 @@ def free_port() -> int:
 
 
 def released_packages() -> dict[str, str]:
-    """The registered models whose folder holds a release."""
+    """The registered models whose folder holds a whole release."""
     return {
         name: package
         for name, package in model_packages().items()
-        if (Path(str(files(package))) / "manifest.toml").exists()
+        if all((Path(str(files(package))) / name).exists() for name in ("manifest.toml", "MODEL_CARD.md"))
     }
 
 
