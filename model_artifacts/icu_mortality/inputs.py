@@ -9,7 +9,7 @@ To add a variable: a row in `variables.toml`, then train.
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -57,11 +57,12 @@ def _codes(variable: Variable) -> tuple[Code, ...]:
 
 def _event_spec(variable: Variable) -> EventSpec:
     low, high = (None, None) if variable.presence else (variable.low, variable.high)
-    codes = () if variable.presence else _codes(variable)
-    return EventSpec(variable.name, variable.label, codes, variable.unit, variable.analyte, low, high)
+    return EventSpec(variable.name, variable.label, _codes(variable), variable.unit, variable.analyte, low, high)
 
 
-SPECS: tuple[EventSpec, ...] = tuple(_event_spec(variable) for variable in VARIABLES)
+_EVENTS = tuple(_event_spec(variable) for variable in VARIABLES)
+# What only has to be recorded is not read as a number; its place among the variables stays.
+_MEASURED = tuple(replace(spec, codes=()) if v.presence else spec for spec, v in zip(_EVENTS, VARIABLES, strict=True))
 _PRESENCE = tuple((index, keys(*_codes(v))) for index, v in enumerate(VARIABLES) if v.presence)
 _NOT_WITH = tuple(
     (index, keys(*(Code(LOINC, code) for code in v.not_with))) for index, v in enumerate(VARIABLES) if v.not_with
@@ -71,6 +72,9 @@ _HEIGHT = next(
     for s in STATICS
     if s.name == "Height"
 )
+SPECS: tuple[EventSpec | FeatureSpec, ...] = (*_EVENTS, _HEIGHT)
+"""Every input that is an Observation, for the model card."""
+
 SLOTS: tuple[tuple[int, ...], ...] = tuple(
     tuple(hour * len(VARIABLES) + index for hour in range(HOURS)) for index in range(len(VARIABLES))
 )
@@ -123,11 +127,12 @@ def read_events(
     record: PatientRecord, start: datetime, as_of: datetime
 ) -> tuple[tuple[Event, ...], tuple[SetAside, ...]]:
     """The measurements from `start` to its 48th hour, none after `as_of`, by time; and what could not be used."""
-    sequence = extract_events(record, SPECS, start, min(as_of, start + _HORIZON))
+    sequence = extract_events(record, _MEASURED, start, min(as_of, start + _HORIZON))
     excluded = _sources_measured_otherwise(record)
     events = [event for event in _events(sequence) if event.source not in excluded.get(event.variable, frozenset())]
     events += _presence_events(record, start, min(as_of, start + _HORIZON))
-    events.sort(key=lambda event: (event.time_h, event.variable))
+    # By value too: two results of one minute come in whatever order the bundle has, and the answer must not depend on it.
+    events.sort(key=lambda event: (event.time_h, event.variable, event.value, event.source or ""))
     # What lies between the 48th hour and now isn't of the future: it is simply not read.
     unused = tuple(item for item in sequence.set_aside if item.reason is not Reason.FUTURE)
     return tuple(events), unused

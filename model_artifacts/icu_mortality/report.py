@@ -35,7 +35,7 @@ Labels = npt.NDArray[np.int64]
 Report = dict[str, Any]
 
 THRESHOLDS = {"elevated": 0.15, "high": 0.40}
-"""Lower bounds of the manifest's bands: about the average risk, and where about half of those above it died."""
+"""Lower bounds of the manifest's bands: about the average risk, and where more than half of those above it died."""
 
 BOOTSTRAPS = 500
 SUBGROUP_BOOTSTRAPS = 200

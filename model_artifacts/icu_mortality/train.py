@@ -27,6 +27,7 @@ from torch import Tensor
 
 from model_artifacts.icu_mortality.challenge import Challenge, read_challenge
 from model_artifacts.icu_mortality.events import HOURS, VARIABLES, hourly, plausible
+from model_artifacts.icu_mortality.expected import renew_examples
 from model_artifacts.icu_mortality.release import fill_manifest
 from model_artifacts.icu_mortality.report import Cohort, Evaluation, make_report, write_metrics
 from model_artifacts.icu_mortality.summary import summary_features
@@ -275,6 +276,7 @@ def main() -> None:
     write_metrics(arguments.out, make_report(cohort(stays), evaluation, rivals, folds, fitted.bounds, run))
     if arguments.out == FOLDER:
         fill_manifest(FOLDER)
+        renew_examples()
     say(f"done in {time.monotonic() - started:.0f} s")
 
 
