@@ -51,7 +51,17 @@ KINDS: tuple[tuple[str, Kind], ...] = (
 """Beginning of a section's name to what it is about; the first that fits."""
 
 _ESTIMATES = ("estimate", "value", "median")
-_ABBREVIATIONS = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "onnx": "ONNX", "icu": "ICU"}
+_SMALLEST = 1e-4  # below it powers of ten read better
+_MOST_DECIMALS = 4
+_ABBREVIATIONS = {
+    "brier": "Brier",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "onnx": "ONNX",
+    "icu": "ICU",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,25 +159,33 @@ def number_words(value: float) -> str:
         return str(int(value))
     if not math.isfinite(value):
         return "not defined"
-    if value == round(value, 2):
-        return f"{value:.2f}"
-    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+    return f"{value:.{_decimals(value)}f}" if abs(value) >= _SMALLEST or value == 0 else f"{value:.2g}"
 
 
 def cell_words(cell: Cell) -> str:
-    """A cell as the card shows it; an interval follows in brackets."""
+    """A cell as the card shows it; an interval follows in brackets, with as many decimals as its figure."""
     match cell:
         case None:
             return "not available"
         case str():
             return cell
+        case Figure(value=value, low=low, high=high) if low is not None and high is not None:
+            decimals = min(_decimals(value, low, high), _MOST_DECIMALS)
+            parts = [f"{part:.{decimals}f}" if math.isfinite(part) else "not defined" for part in (value, low, high)]
+            return f"{parts[0]} ({parts[1]} to {parts[2]})"
         case Figure():
-            shown = number_words(cell.value)
-            if cell.low is not None and cell.high is not None:
-                shown += f" ({number_words(cell.low)} to {number_words(cell.high)})"
-            return shown
+            return number_words(cell.value)
         case _:
             return number_words(cell)
+
+
+def _decimals(value: float, *interval: float) -> int:
+    """Decimals for a figure: two if it and its interval have no more, else three, or more for two digits of a small one."""
+    if all(part == round(part, 2) for part in (value, *interval) if math.isfinite(part)):
+        return 2
+    if not math.isfinite(value) or value == 0 or abs(value) >= 0.01:
+        return 3
+    return 1 - math.floor(math.log10(abs(value)))
 
 
 class _Collector:
@@ -199,7 +217,7 @@ class _Collector:
     def _take_members(self, path: tuple[str, ...], name: str, value: dict[str, Any]) -> None:
         flat = {key: member for key, member in value.items() if _is_flat(member)}
         first: dict[str, Any] = next(iter(flat.values()), {})
-        alike = {key: member for key, member in flat.items() if member.keys() & first.keys()}
+        alike = {key: member for key, member in flat.items() if _mostly_shared(member, first)}
         if len(alike) >= 2:
             self.grids.append(_grid(name, alike, as_rows=self._as_rows))
         for key, member in value.items():
@@ -249,6 +267,10 @@ def _figure(name: str, value: Any) -> Figure | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _mostly_shared(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return 2 * len(one.keys() & other.keys()) > min(len(one), len(other))
 
 
 def _is_flat(value: Any) -> bool:

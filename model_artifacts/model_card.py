@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from model_artifacts import source_attributes as dsi
-from model_artifacts.finding import UNIT_WORDS, natural_frequency, percent
+from model_artifacts.finding import UNIT_WORDS, capitalised, natural_frequency, percent
 from model_artifacts.input_description import age_words, describe_inputs, describe_query
 from model_artifacts.manifest import ModelManifest
 from model_artifacts.metric_tables import Blocks, bullets, grid_names, print_sections, table
@@ -114,15 +114,14 @@ def _how_to_read(facts: _Facts) -> Blocks:
     manifest = facts.manifest
     example = manifest.bands[-1].at_least
     frequency = natural_frequency(example, manifest.outputs[0].event)
-    interval = (
-        "the interval on the card says how sure it is"
-        if manifest.uncertainty.kind != "none"
-        else "no interval is given"
-    )
+    sureness = {
+        "ensemble-range": "the card shows how far the networks disagree, and which outcomes cannot be ruled out",
+        "none": "no interval is given",
+    }[manifest.uncertainty.kind]
     lines = [
         f"{percent(example)} means: {frequency[:1].lower()}{frequency[1:]}. It does not say which of them this patient is.",
         "The estimate is about people with the same recorded values. What is not among the inputs is not in it.",
-        f"Figures are rounded to a tenth of a percentage point; the decimals don't say how sure the estimate is: {interval}.",
+        f"Figures are rounded to a tenth of a percentage point; the decimals don't say how sure the estimate is: {sureness}.",
         "What moved the estimate is the model's arithmetic, not a cause, and says nothing about what a treatment would do.",
     ]
     return [bullets(lines if example else lines[1:])]
@@ -151,8 +150,8 @@ def _uncertainty(facts: _Facts) -> Blocks:
         conformal = uncertainty.conformal
         ends = percent(conformal.event_bound), percent(1 - conformal.no_event_bound)
         blocks.append(
-            f"Prediction set with a coverage of {100 * conformal.coverage:.0f} % ({conformal.source}): the event stays in it "
-            f"from a probability of {ends[0]}, its absence up to {ends[1]}."
+            f"Prediction set with a coverage of {100 * conformal.coverage:.0f} %: the event stays in it from a probability of "
+            f"{ends[0]}, its absence up to {ends[1]}. {capitalised(conformal.source)}"
         )
     return blocks + print_sections(facts.of("uncertainty"))
 

@@ -44,7 +44,7 @@ def test_metrics_put_the_model_and_its_rivals_into_one_grid() -> None:
     }
     (grid,) = _only(content).grids
     assert grid.columns == ("this model", "gradient boosting", "logistic", "this model minus gradient boosting")
-    assert [name for name, _ in grid.rows] == ["AUROC", "brier"]
+    assert [name for name, _ in grid.rows] == ["AUROC", "Brier"]
     assert [cell_words(cell) for cell in grid.rows[1][1]] == ["0.09", "0.10", "not available", "not available"]
 
 
@@ -105,6 +105,33 @@ def test_metrics_outside_of_sections_say_how_it_was_measured() -> None:
 )
 def test_metrics_numbers_are_shown_as_precisely_as_they_deserve(number: float, shown: str) -> None:
     assert number_words(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("figure", "shown"),
+    [
+        (Figure("", 0.8714, 0.861, 0.8812), "0.871 (0.861 to 0.881)"),
+        (Figure("", 0.87, 0.8614, 0.8812), "0.870 (0.861 to 0.881)"),
+        (Figure("", 1.03, 0.81, 1.16), "1.03 (0.81 to 1.16)"),
+        (Figure("", 0.0051, -0.00025, 0.0097), "0.0051 (-0.0003 to 0.0097)"),
+        (Figure("", -0.00031, -0.018, 0.021), "-0.0003 (-0.0180 to 0.0210)"),
+        (Figure("", 0.5, math.nan, 1.0), "0.50 (not defined to 1.00)"),
+        (Figure("", 0.5), "0.50"),
+    ],
+)
+def test_metrics_interval_is_as_precise_as_its_figure(figure: Figure, shown: str) -> None:
+    assert cell_words(figure) == shown
+
+
+def test_metrics_of_different_members_make_no_grid() -> None:
+    section = _only({"run": {"gap": {"p99": 0.1, "max": 0.2}, "milliseconds": {"p50": 6.4, "p99": 15.2}}})
+    assert not section.grids
+    assert [figure.name for figure in section.figures] == [
+        "gap, p99",
+        "gap, max",
+        "milliseconds, p50",
+        "milliseconds, p99",
+    ]
 
 
 def test_metrics_member_names_become_words() -> None:

@@ -77,8 +77,10 @@ def test_model_card_tells_when_the_model_does_not_answer() -> None:
 def test_model_card_words_the_prediction_set(tmp_path: Path) -> None:
     conformal = Conformal(0.9, 0.08, 0.65, "held-out folds")
     text = _section(_card(tmp_path, {}, uncertainty=Uncertainty("none", "No interval.", conformal)), "Uncertainty")
-    assert "coverage of 90 % (held-out folds)" in text
-    assert "from a probability of 8.0 %, its absence up to 35.0 %" in text
+    assert (
+        "coverage of 90 %: the event stays in it from a probability of 8.0 %, its absence up to 35.0 %. Held-out"
+        in text
+    )
 
 
 def test_model_card_keeps_a_bar_inside_its_cell(tmp_path: Path) -> None:
