@@ -67,12 +67,17 @@ class _Head(msgspec.Struct, rename="camel"):
     resource: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _Entries(msgspec.Struct):
+    entry: tuple[msgspec.Raw, ...] = ()
+
+
 class _Link(msgspec.Struct):
     relation: str | None = None
 
 
 _HEADS = msgspec.json.Decoder(_Head)
 _LINKS = msgspec.json.Decoder(tuple[_Link, ...] | None)
+_ENTRIES = msgspec.json.Decoder(_Entries)
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -100,7 +105,9 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
         fetched=tuple(got),
         failed=tuple(query.name for query in failed),
         fhir_origin=_origin(request.fhir_server) if asked else None,
-        gaps=tuple(_gap_words(query, query.name in partial) for query in failed) + _set_aside_words(record),
+        gaps=tuple(_gap_words(query, query.name in partial) for query in failed)
+        + tuple(_cut_words(query) for query in wanted if _is_cut(answers.get(query.name), query))
+        + _set_aside_words(record),
     )
 
 
@@ -131,7 +138,7 @@ def _has_next_page(links: msgspec.Raw) -> bool:
 
 
 def _documents(answer: Answer | None, query: Query) -> Sequence[bytes]:
-    """What the FHIR server gave; of a query with a count, newest first, the pages before a limit are enough."""
+    """What the FHIR server gave; of a query with a count, newest first, the pages before a limit are of use."""
     if isinstance(answer, UpstreamTooLargeError):
         return answer.documents if query.count is not None else ()
     return () if answer is None or isinstance(answer, FhirUpstreamError) else answer
@@ -146,6 +153,16 @@ def _fetch_wanted(request: HookRequest, wanted: Sequence[Query], fetch: Fetch, a
     patient_id = request.context.patient_id
     urls = {query.name: search_url(query, PatientId(patient_id), as_of) for query in wanted}
     return fetch(request.fhir_server, token, urls)
+
+
+def _is_cut(answer: Answer | None, query: Query) -> bool:
+    """Whether a limit of ours kept some of the results from us that the query counts."""
+    if query.count is None or not isinstance(answer, UpstreamTooLargeError):
+        return False
+    try:
+        return sum(len(_ENTRIES.decode(page).entry) for page in answer.documents) < query.count
+    except _UNDECODABLE:
+        return True
 
 
 def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) -> None:
@@ -180,6 +197,10 @@ def _gap_words(query: Query, partial: bool) -> str:
     if partial:
         return f"{what}: only a first page was sent, so more may be in the record"
     return f"{what}: not received, so what the record holds of it is unknown"
+
+
+def _cut_words(query: Query) -> str:
+    return f"{query.name.replace('_', ' ')}: only the newest were received, so older ones may be in the record"
 
 
 def _set_aside_words(record: PatientRecord) -> tuple[str, ...]:

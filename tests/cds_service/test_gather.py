@@ -199,9 +199,17 @@ def test_gather_a_first_page_alone_is_used_and_said() -> None:
 def test_gather_of_a_query_with_a_count_the_first_pages_are_enough() -> None:
     """Once a gap: a server with small pages and years of results made the newest ones unavailable."""
     page = patients.encoded(FOUND["some_labs"])
+    gathered = _gather(None, RecordingFetch(some_labs=UpstreamTooLargeError("fhir pages", (page, page))))
+    assert gathered.record.observation_count == 1
+    assert (gathered.failed, gathered.gaps) == ((), ())
+
+
+def test_gather_of_a_query_with_a_count_fewer_than_it_are_used_and_said() -> None:
+    page = patients.encoded(FOUND["some_labs"])
     gathered = _gather(None, RecordingFetch(some_labs=UpstreamTooLargeError("fhir pages", (page,))))
     assert gathered.record.observation_count == 1
     assert gathered.failed == ()
+    assert gathered.gaps == ("some labs: only the newest were received, so older ones may be in the record",)
 
 
 def test_gather_of_a_query_without_a_count_the_first_pages_are_not() -> None:
