@@ -2,7 +2,7 @@
 
 CDS Hooks 2.0.1, "Prefetch tokens" and "HTTP Status Codes". Each key has one of five states, each with its own meaning:
  - sent: used as it is;
- - part sent: the first page of a Bundle that was wanted whole; all of it is asked from the FHIR server if there is one;
+ - part sent: a page with another behind it, and less than was wanted; asked whole from the FHIR server if there is one;
  - `null`: the client looked and found nothing (so does an empty Bundle, which is simply sent); not asked again;
  - an OperationOutcome, or what cannot answer the query: asked from the FHIR server if there is one;
  - absent: asked from the FHIR server if there is one.
@@ -37,7 +37,7 @@ Fetch: TypeAlias = Callable[[str, FhirAuthorization | None, Mapping[str, str]], 
 """(FHIR base URL, token, key to relative URL) -> key to documents or the reason there are none; within one deadline."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
-MAX_HEAD_BYTES = 65_536  # a larger answer is no OperationOutcome; it is not read twice unless it was wanted whole
+MAX_HEAD_BYTES = 65_536  # a larger answer is no OperationOutcome; it is not read twice unless it names a next page
 # Set aside for one of these reasons may be the very thing a model looks for; the other reasons settle the matter.
 _GAPS = frozenset(
     {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
@@ -117,7 +117,7 @@ def key_state(document: bytes | None, query: Query) -> KeyState:
         return "absent"
     if document.strip() == b"null":
         return "nothing found"
-    if len(document) > MAX_HEAD_BYTES and query.count is not None:
+    if len(document) > MAX_HEAD_BYTES and b'"next"' not in document:
         return "sent"
     try:
         head = _HEADS.decode(document)
@@ -127,7 +127,7 @@ def key_state(document: bytes | None, query: Query) -> KeyState:
         return key_state(bytes(head.resource), query)
     if head.resource_type not in ("Bundle", query.resource):
         return "error"
-    return "part sent" if query.count is None and _has_next_page(head.link) else "sent"
+    return "part sent" if _has_next_page(head.link) and _is_short((document,), query) else "sent"
 
 
 def _has_next_page(links: msgspec.Raw) -> bool:
@@ -157,12 +157,16 @@ def _fetch_wanted(request: HookRequest, wanted: Sequence[Query], fetch: Fetch, a
 
 def _is_cut(answer: Answer | None, query: Query) -> bool:
     """Whether a limit of ours kept some of the results from us that the query counts."""
-    if query.count is None or not isinstance(answer, UpstreamTooLargeError):
-        return False
+    return query.count is not None and isinstance(answer, UpstreamTooLargeError) and _is_short(answer.documents, query)
+
+
+def _is_short(pages: Sequence[bytes], query: Query) -> bool:
+    """Whether these pages, which are not the last ones, hold less than the query asks for."""
     try:
-        return sum(len(_ENTRIES.decode(page).entry) for page in answer.documents) < query.count
+        found = sum(len(_ENTRIES.decode(page).entry) for page in pages)
     except _UNDECODABLE:
         return True
+    return query.count is None or found < query.count
 
 
 def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) -> None:

@@ -86,9 +86,24 @@ def test_gather_key_state(document: bytes | None, state: str) -> None:
     assert key_state(document, LABS) == state
 
 
-@pytest.mark.parametrize(("query", "state"), [(DIAGNOSES, "part sent"), (LABS, "sent")])
-def test_gather_a_page_is_a_part_only_of_what_was_wanted_whole(query: Query, state: str) -> None:
-    assert key_state(patients.encoded(patients.bundle(next_page=True)), query) == state
+@pytest.mark.parametrize("size", [1, 400], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("query", "entries", "next_page", "state"),
+    [
+        (DIAGNOSES, 2, True, "part sent"),
+        (DIAGNOSES, 2, False, "sent"),
+        (LABS, 1, True, "part sent"),
+        (LABS, 2, True, "sent"),
+        (LABS, 1, False, "sent"),
+    ],
+)
+def test_gather_a_page_with_another_behind_it_is_a_part_if_it_is_less_than_was_wanted(
+    query: Query, entries: int, next_page: bool, state: str, size: int
+) -> None:
+    """Once the newest 100 results of a server with small pages passed for all of an intensive-care stay."""
+    resource = patients.diabetes() | {"note": [{"text": "x" * 200}] * size}
+    document = patients.encoded(patients.bundle(*[resource] * entries, next_page=next_page))
+    assert key_state(document, query) == state
 
 
 def test_gather_prefetch_alone_asks_nobody() -> None:
