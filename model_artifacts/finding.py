@@ -78,11 +78,13 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
 def _abstained(abstention: Abstention, manifest: ModelManifest) -> Finding:
     subject = f"{capitalised(manifest.outputs[0].label)} not calculated"
     reason = abstention.reasons[0]
-    more = len(abstention.reasons) - 1
-    why = reason.text if not more else f"{reason.text}, and {more} more {'reason' if more == 1 else 'reasons'}"
-    headline = f"{subject}: {why}"
-    if len(headline) >= MAX_HEADLINE_CHARS:
-        headline = f"{subject}: {'see detail' if not more else f'{more + 1} reasons, see detail'}"
+    others = len(abstention.reasons) - 1
+    more = f", and {others} more {'reason' if others == 1 else 'reasons'}" if others else ""
+    wordings = (reason.text, reason.text.partition(";")[0])
+    fitting = (
+        f"{subject}: {why}{more}" for why in wordings if len(subject) + 2 + len(why) + len(more) < MAX_HEADLINE_CHARS
+    )
+    headline = next(fitting, f"{subject}: {f'{others + 1} reasons, see detail' if others else 'see detail'}")
     population = (f"This model is for {manifest.population.text}.",) if abstention.outside_population else ()
     return Finding(
         code=f"abstained:{reason.code}",
@@ -144,7 +146,8 @@ def comparison_words(
     others = 100 * (displayed(explained) - displayed(prediction.baseline)) - shown
     return (
         f"Without these differences the estimate would be {percent(prediction.baseline)}. Those listed move it by "
-        f"{_signed(shown)} percentage points together, all others by {_signed(others)}, to {percent(explained)}."
+        f"{_signed(shown)} percentage points together, all others by {_signed(others)}, to {percent(explained)}. "
+        "A value that lowers it is not for that reason a healthy one, nor one that raises it a target of treatment."
     )
 
 
@@ -194,16 +197,25 @@ def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str
 
 
 def _outcome_words(outcome_set: OutcomeSet, output: Output, coverage: float) -> str:
-    at = f"At {100 * coverage:.0f} % coverage"
+    """What the conformal set says of the estimate; never "only death remains", which reads as a verdict at a risk of 30 %."""
+    share, event = f"{100 * coverage:.0f} %", output.event
     match outcome_set:
         case "either":
-            return f"{at} neither outcome can be ruled out."
+            return (
+                f"Estimates like this one are common among people with and without {event}: neither can be ruled out."
+            )
         case "event":
-            return f"{at} only {output.event} remains in the prediction set."
+            return (
+                f"About {share} of people without {event} had a lower estimate than this one; "
+                "how likely it is, the estimate itself says."
+            )
         case "no event":
-            return f"{at} the prediction set does not contain {output.event}."
+            return (
+                f"About {share} of people with {event} had a higher estimate than this one; "
+                "how likely it is, the estimate itself says."
+            )
         case "neither":
-            return f"{at} both outcomes look unusual for this patient: read the estimate with caution."
+            return f"This estimate is unusual among people with {event} and among those without: read it with caution."
         case _:
             assert_never(outcome_set)
 

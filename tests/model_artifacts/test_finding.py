@@ -185,7 +185,7 @@ def test_finding_comparison_adds_up_on_paper(parts: list[float], baseline: float
 def test_finding_comparison_names_both_ends() -> None:
     moved = (Attribution("sbp", 0.06), Attribution("hdl", -0.0002))
     changes = {"evidence": (_evidence("sbp"), _evidence("hdl")), "attributions": moved}
-    assert interpret_by_bands(_prediction(0.08, **changes), MANIFEST).comparison == (
+    assert interpret_by_bands(_prediction(0.08, **changes), MANIFEST).comparison.startswith(
         "Without these differences the estimate would be 2.0 %. Those listed move it by +6.0 percentage points together, "
         "all others by 0.0, to 8.0 %."
     )
@@ -270,18 +270,31 @@ def test_finding_says_how_wide_the_networks_disagree() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "words"),
     [
-        ("either", "neither outcome can be ruled out"),
-        ("event", "only"),
-        ("no event", "does not contain"),
-        ("neither", "with caution"),
+        ("either", f"among people with and without {EVENT}: neither can be ruled out"),
+        ("event", f"About 90 % of people without {EVENT} had a lower estimate"),
+        ("no event", f"About 90 % of people with {EVENT} had a higher estimate"),
+        ("neither", "read it with caution"),
     ],
 )
-def test_finding_words_the_prediction_set_with_its_coverage(outcomes: Any, words: str) -> None:
+def test_finding_words_the_prediction_set_as_a_comparison_and_not_as_a_verdict(outcomes: Any, words: str) -> None:
+    """ "Only death remains in the prediction set" once stood beside an estimate of 30.6 %."""
     conformal = Conformal(0.9, 0.1, 0.6, "held-out people")
     manifest = msgspec.structs.replace(MANIFEST, uncertainty=Uncertainty("none", "No interval.", conformal))
-    finding = interpret_by_bands(_prediction(0.1, outcome_set=outcomes), manifest)
-    line = next(line for line in finding.statements if "90 %" in line)
-    assert words in line
+    finding = interpret_by_bands(_prediction(0.306, outcome_set=outcomes), manifest)
+    assert any(words in line for line in finding.statements)
+    assert not any("only" in line or "remains" in line for line in finding.statements)
+
+
+def test_finding_of_an_abstention_shortens_a_long_reason_at_its_semicolon() -> None:
+    reason = AbstentionReason(
+        "x",
+        "no stay is between its 48th and 72nd hour; the model was trained on exactly the first 48 hours " + 20 * "x",
+    )
+    finding = interpret_by_bands(_abstention(reason), MANIFEST)
+    assert finding.headline.endswith("not calculated: no stay is between its 48th and 72nd hour")
+    assert finding.missing == (reason.text,)
+    two = interpret_by_bands(_abstention(reason, reason), MANIFEST)
+    assert two.headline.endswith("hour, and 1 more reason")
 
 
 # What the evaluation can't support: certainty, causes, treatment effects, commands.
