@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from model_artifacts.metrics import Cell, Figure, Grid, Section, cell_words, number_words, words
+from model_artifacts.figures import Cell, Figure, Grid, cell_words, number_words, words
+from model_artifacts.metrics import Section
 
 Blocks: TypeAlias = list[str]
 

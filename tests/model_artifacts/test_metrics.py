@@ -1,7 +1,6 @@
 """`metrics.json` of any shape becomes figures, grids and notes, and no number is lost or invented."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_artifacts.errors import ArtifactError
-from model_artifacts.metrics import Figure, Grid, Section, cell_words, number_words, parse_metrics, read_metrics, words
+from model_artifacts.figures import Figure, Grid, cell_words
+from model_artifacts.metrics import Section, parse_metrics, read_metrics
 
 ESTIMATE = {"estimate": 0.8714, "low": 0.861, "high": 0.8812, "sd_of_folds": 0.004}
 
@@ -84,45 +84,6 @@ def test_metrics_outside_of_sections_say_how_it_was_measured() -> None:
     assert section.notes == (("what", "five folds"), ("member AUROC", "0.86, 0.871"), ("converged", "yes"))
 
 
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [
-        (0, "0"),
-        (8000, "8000"),
-        (8000.0, "8000"),
-        (1, "1"),
-        (1.0, "1.00"),
-        (0.0, "0.00"),
-        (0.87, "0.87"),
-        (0.8714, "0.871"),
-        (1.0449, "1.045"),
-        (-0.0123, "-0.012"),
-        (0.00231, "0.0023"),
-        (2.384e-07, "2.4e-07"),
-        (math.nan, "not defined"),
-        (math.inf, "not defined"),
-    ],
-)
-def test_metrics_numbers_are_shown_as_precisely_as_they_deserve(number: float, shown: str) -> None:
-    assert number_words(number) == shown
-
-
-@pytest.mark.parametrize(
-    ("figure", "shown"),
-    [
-        (Figure("", 0.8714, 0.861, 0.8812), "0.871 (0.861 to 0.881)"),
-        (Figure("", 0.87, 0.8614, 0.8812), "0.870 (0.861 to 0.881)"),
-        (Figure("", 1.03, 0.81, 1.16), "1.03 (0.81 to 1.16)"),
-        (Figure("", 0.0051, -0.00025, 0.0097), "0.0051 (-0.0003 to 0.0097)"),
-        (Figure("", -0.00031, -0.018, 0.021), "-0.0003 (-0.0180 to 0.0210)"),
-        (Figure("", 0.5, math.nan, 1.0), "0.50 (not defined to 1.00)"),
-        (Figure("", 0.5), "0.50"),
-    ],
-)
-def test_metrics_interval_is_as_precise_as_its_figure(figure: Figure, shown: str) -> None:
-    assert cell_words(figure) == shown
-
-
 def test_metrics_of_different_members_make_no_grid() -> None:
     section = _only({"run": {"gap": {"p99": 0.1, "max": 0.2}, "milliseconds": {"p50": 6.4, "p99": 15.2}}})
     assert not section.grids
@@ -132,10 +93,6 @@ def test_metrics_of_different_members_make_no_grid() -> None:
         "milliseconds, p50",
         "milliseconds, p99",
     ]
-
-
-def test_metrics_member_names_become_words() -> None:
-    assert words("min_sensitivity_ppv") == "min sensitivity PPV"
 
 
 _values = st.recursive(
