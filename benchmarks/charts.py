@@ -53,8 +53,14 @@ ANALYSES: tuple[tuple[str, str, str, float, str], ...] = (
     ("6690-2", "Leukocytes [#/volume] in Blood by Automated count", "10*3/uL", 9.8, "laboratory"),
     ("777-3", "Platelets [#/volume] in Blood by Automated count", "10*3/uL", 214.0, "laboratory"),
     ("2524-7", "Lactate [Moles/volume] in Serum or Plasma", "mmol/L", 1.4, "laboratory"),
-    ("9267-6", "Glasgow coma score eye opening", "{score}", 4.0, "vital-signs"),
+    ("9269-2", "Glasgow coma score total", "{score}", 15.0, "vital-signs"),
+    ("8478-0", "Mean blood pressure", "mm[Hg]", 91.0, "vital-signs"),
+    ("9187-6", "Urine output", "mL", 80.0, "vital-signs"),
+    ("1963-8", "Bicarbonate [Moles/volume] in Serum or Plasma", "mmol/L", 25.0, "laboratory"),
+    ("20570-8", "Hematocrit [Volume Fraction] of Blood", "%", 33.0, "laboratory"),
+    ("19123-9", "Magnesium [Mass/volume] in Serum or Plasma", "mg/dL", 2.0, "laboratory"),
 )
+_VITAL_SIGNS = frozenset(row[0] for row in ANALYSES if row[4] == "vital-signs")
 PRESSURE_PANEL = "85354-9"
 SMOKING_STATUS = "72166-2"
 
@@ -104,6 +110,10 @@ def _observations(query: Query, service: CdsService, observations: int, newest: 
     """The query's share of the Observations: they go round over all codes the service asks for, newest first."""
     asked = [q for q in service.queries if q.resource == "Observation"]
     turns = [(q.name, code) for q in asked for code in _known_codes(q)]
+    if any(
+        q.resource == "Encounter" for q in service.queries
+    ):  # in hospital vital signs are noted 8 times as often as labs
+        turns += 7 * [turn for turn in turns if turn[1] in _VITAL_SIGNS]
     span = min((q.lookback for q in asked if q.lookback is not None), default=timedelta(days=2))
     step = span * 0.9 / observations
     chosen = [(i, *turns[i % len(turns)]) for i in range(observations)]
@@ -134,7 +144,7 @@ def _observation(code: str, i: int, at: datetime) -> Resource:
         }
         return {**base, **_categorised(code, "Tobacco smoking status NHIS", "survey"), "valueCodeableConcept": answer}
     _, display, unit, value, category = next(row for row in ANALYSES if row[0] == code)
-    sent = value if unit == "{score}" else round(value * (1 + (i % 7) / 100), 2)
+    sent = value if unit == "{score}" else round(value * (1 + (i % 7) / 500), 2)
     return {**base, **_categorised(code, display, category), "valueQuantity": _quantity(sent, unit)}
 
 
