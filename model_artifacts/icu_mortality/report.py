@@ -23,6 +23,7 @@ from model_artifacts.training.evaluate import (
     calibration_intercept,
     calibration_slope,
     estimate,
+    over_folds,
     paired_difference,
     reliability,
     resamples,
@@ -79,15 +80,16 @@ def make_report(
     draws = resamples(cohort.died, BOOTSTRAPS, BOOTSTRAP_SEED)
     reported = [fold.report for fold in folds]
     probability, died = evaluation.probability, cohort.died
+    over = {name: over_folds(p, died, reported) for name, p in (("this model", probability), *rivals.items())}
     return {
         "what": "5-fold cross-fitting by patient: each figure is of models that never saw the rows it is computed on; the "
         "released ensemble repeats the recipe on all stays and is not scored on them",
-        "selection": "architecture and settings were chosen among about fifteen by cross-validation on these stays, so the "
+        "selection": "architecture and settings were chosen among about twenty by cross-validation on these stays, so the "
         "figures may be slightly optimistic",
         "interval": f"95 % percentile bootstrap over patients, {BOOTSTRAPS} draws ({SUBGROUP_BOOTSTRAPS} in subgroups)",
         "cohort": _describe(cohort),
-        "model": summarise(probability, died, draws, reported),
-        "rivals": {name: summarise(values, died, draws, reported) for name, values in rivals.items()},
+        "model": summarise(probability, died, draws),
+        "rivals": {name: summarise(values, died, draws) for name, values in rivals.items()},
         "difference": {
             name: {
                 metric: paired_difference(METRICS[metric], probability, values, died, draws)
@@ -95,8 +97,10 @@ def make_report(
             }
             for name, values in rivals.items()
         },
+        "mean_over_folds": {name: mean for name, (mean, _) in over.items()},
+        "sd_over_folds": {name: spread for name, (_, spread) in over.items()},
         "member_auroc": [auroc(evaluation.members[:, member], died) for member in range(evaluation.members.shape[1])],
-        "first_24_hours": summarise(evaluation.early, died, draws, reported),
+        "first_24_hours": summarise(evaluation.early, died, draws),
         "thresholds": {
             name: {"at_least": bound, **at_threshold(probability, died, bound, draws)}
             for name, bound in THRESHOLDS.items()
@@ -163,7 +167,7 @@ def _conformal(evaluation: Evaluation, died: Labels, folds: Sequence[Fold], rele
     return {
         "released": asdict(released),
         "held_out": {name: float(np.mean([rates[name] for rates in by_fold])) for name in by_fold[0]},
-        "how": "class-conditional split conformal on the members' left-out parts; coverage checked on the report folds",
+        "how": "class-conditional split conformal on the parts that members left out; coverage checked on the report folds",
     }
 
 

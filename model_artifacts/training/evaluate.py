@@ -100,19 +100,18 @@ def paired_difference(
     return _interval(metric(ours, labels) - metric(rival, labels), values)
 
 
-def summarise(
-    probabilities: Array, labels: Labels, draws: npt.NDArray[np.int64], folds: Sequence[npt.NDArray[np.int64]]
-) -> dict[str, dict[str, float]]:
-    """Every metric pooled over the held-out rows with its interval, and the mean and spread over the folds."""
-    result: dict[str, dict[str, float]] = {}
-    for name, metric in METRICS.items():
-        by_fold = [metric(probabilities[rows], labels[rows]) for rows in folds]
-        result[name] = {
-            **estimate(metric, probabilities, labels, draws),
-            "mean_of_folds": float(np.mean(by_fold)),
-            "sd_of_folds": float(np.std(by_fold, ddof=1)),
-        }
-    return result
+def summarise(probabilities: Array, labels: Labels, draws: npt.NDArray[np.int64]) -> dict[str, Estimate]:
+    """Every metric pooled over the held-out rows, with its interval."""
+    return {name: estimate(metric, probabilities, labels, draws) for name, metric in METRICS.items()}
+
+
+def over_folds(
+    probabilities: Array, labels: Labels, folds: Sequence[npt.NDArray[np.int64]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation over the folds of every metric, each computed within its fold."""
+    values = {name: [metric(probabilities[rows], labels[rows]) for rows in folds] for name, metric in METRICS.items()}
+    mean = {name: float(np.mean(by_fold)) for name, by_fold in values.items()}
+    return mean, {name: float(np.std(by_fold, ddof=1)) for name, by_fold in values.items()}
 
 
 def at_threshold(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from model_artifacts.training.evaluate import (
+    METRICS,
     at_threshold,
     auprc,
     auroc,
@@ -10,6 +11,7 @@ from model_artifacts.training.evaluate import (
     calibration_slope,
     challenge_score,
     estimate,
+    over_folds,
     paired_difference,
     reliability,
     resamples,
@@ -78,7 +80,16 @@ def test_evaluate_reliability_bins_hold_everyone_and_their_rate():
     assert all(item["low"] <= item["observed"] <= item["high"] for item in bins)
 
 
-def test_evaluate_summary_reports_pooled_and_by_fold():
+def test_evaluate_summary_gives_every_metric_with_its_interval():
     probability, outcome = drawn(1000)
-    found = summarise(probability, outcome, resamples(outcome, 20, 0), [np.arange(500), np.arange(500, 1000)])
-    assert set(found["auroc"]) == {"estimate", "low", "high", "mean_of_folds", "sd_of_folds"}
+    found = summarise(probability, outcome, resamples(outcome, 20, 0))
+    assert set(found) == set(METRICS)
+    assert set(found["auroc"]) == {"estimate", "low", "high"}
+
+
+def test_evaluate_over_folds_is_mean_and_spread_of_the_folds():
+    probability, outcome = drawn(1000)
+    halves = [np.arange(500), np.arange(500, 1000)]
+    mean, spread = over_folds(probability, outcome, halves)
+    by_fold = [auroc(probability[rows], outcome[rows]) for rows in halves]
+    assert (mean["auroc"], spread["auroc"]) == pytest.approx((np.mean(by_fold), np.std(by_fold, ddof=1)))
