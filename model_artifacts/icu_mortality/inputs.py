@@ -180,16 +180,17 @@ def _variable_evidence(events: tuple[Event, ...], set_aside: tuple[SetAside, ...
 def _measured(variable: Variable, events: list[Event]) -> Evidence:
     last = events[-1]
     values = [event.value for event in events]
-    times = "once" if len(values) == 1 else f"{len(values)} times"
-    note = f"measured {times} in {HOURS} h, {min(values):.4g} to {max(values):.4g}"
+    often = "once" if len(values) == 1 else f"{len(values)} times"
+    span = "" if len(values) == 1 else f", {min(values):.4g} to {max(values):.4g}"
     if variable.presence:
         return Evidence(
             *(variable.name, variable.label, last.value, "", last.observed_at, last.source),
-            note=f"recorded {times} in {HOURS} h",
+            note=f"recorded {often} in {HOURS} h",
             display="yes",
         )
     return Evidence(
-        *(variable.name, variable.label, last.value, _shown_unit(variable), last.observed_at, last.source), note=note
+        *(variable.name, variable.label, last.value, _shown_unit(variable), last.observed_at, last.source),
+        note=f"measured {often} in {HOURS} h{span}",
     )
 
 
