@@ -11,9 +11,10 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.resources import files
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import msgspec
 from flask import Flask
 
 from audit.entry import ConfigEntry, format_entry, format_time
+from audit.errors import AuditError
 from audit.log import AuditLog, LogConfig
 from bedside.config import Config, ConfigError, load_config
 from bedside.logs import configure_logging
@@ -32,11 +34,14 @@ from cds_service.request import FhirAuthorization
 from cds_service.services import services_of
 from fhir_adapters.client import FhirClient, fetch_all
 from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError
+from model_artifacts.errors import ModelError
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import add_model_pages
 
 log = logging.getLogger("bedside.wiring")
+
+PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts", "smart_app")
 
 
 def read_config(environment: Mapping[str, str] | None = None) -> Config:
@@ -90,9 +95,16 @@ def open_log(config: Config) -> AuditLog:
     return AuditLog.open(log_config(config), clock=now)
 
 
-def software_digest() -> str:
-    """SHA-256 over the name and version of Bedside, as the log names the software in force."""
-    return hashlib.sha256(f"bedside {version('bedside')}".encode()).hexdigest()
+def software_digest(models: Iterable[ReleasedModel]) -> str:
+    """SHA-256 over every Python file that decides an answer: Bedside's packages and the models' folders, by name and bytes."""
+    roots = {Path(str(files(package))) for package in PACKAGES} | {model.folder for model in models}
+    digest = hashlib.sha256()
+    for root in sorted(roots):
+        for path in sorted(root.rglob("*.py")):
+            digest.update(
+                f"{root.name}/{path.relative_to(root)}\n".encode() + hashlib.sha256(path.read_bytes()).digest()
+            )
+    return digest.hexdigest()
 
 
 def config_digest(config: Config) -> str:
@@ -136,7 +148,7 @@ def build_desk(config: Config) -> Desk:
     audit_log = open_log(config)
     context = Context(
         tenant=config.audit.tenant,
-        software=software_digest(),
+        software=software_digest(models.values()),
         config=config_digest(config),
         index_key=audit_log.keys.index_key,
     )
@@ -153,12 +165,16 @@ def build_desk(config: Config) -> Desk:
 
 
 def build_app() -> Flask:
-    """The WSGI application of one worker process.
-
-    Raises:
-        ConfigError: the configuration lets nobody in, or cannot be used.
-    """
+    """The WSGI application of one worker process; what keeps it from starting is one line of the operations log."""
     configure_logging()
+    try:
+        return _build_app()
+    except (ConfigError, ModelError, AuditError) as exc:
+        log.error("cannot start", extra={"why": str(exc)})
+        raise SystemExit(2) from exc
+
+
+def _build_app() -> Flask:
     config = read_config()
     require_way_in(config)
     log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})

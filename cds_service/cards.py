@@ -121,6 +121,8 @@ def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) ->
     if finding.reasons:
         blocks.append(f"**What moved this estimate**, compared with {manifest.explanation.baseline}:")
         blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
+        if finding.comparison:
+            blocks.append(finding.comparison)
         blocks.append("These are contributions inside the model, not causes and not effects of treatment.")
     if finding.missing or gaps:
         blocks.append("**Not available**")
@@ -136,7 +138,7 @@ def _reason_line(evidence: Evidence, moved: Attribution) -> str:
     points = 100 * moved.contribution
     parts = [f"{escape(evidence.label)}: {escape(value_words(evidence))}"]
     if evidence.observed_at is not None:
-        parts.append(f"({date_words(evidence.observed_at)})")
+        parts.append(f"({date_words(evidence)})")
     direction = "raises" if points > 0 else "lowers"
     line = f"- {' '.join(parts)} {direction} it by {abs(points):.1f} percentage points"
     origin = [escape(text) for text in (evidence.note, evidence.source) if text]

@@ -13,12 +13,13 @@ request's. What it guards against (CDS Hooks 2.0 "Security", SMART App Launch 2.
 Errors name no URL, token or body: they are raised `from None`, as the causes' texts hold all three.
 """
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qs, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -104,10 +105,12 @@ class FhirClient:
     def read(self, url: str) -> list[bytes]:
         """The document at a URL relative to the base, and its following pages in order.
 
+        Where the URL asks for so many (`_count`, newest first) no page is asked for once they have come.
+
         Raises: a leaf of FhirUpstreamError; UpstreamTooLargeError carries the pages read before the limit.
         """
         documents: list[bytes] = []
-        left = self._max_bytes
+        left, wanted = self._max_bytes, _wanted_entries(url)
         following: str | None = self._resolve(url, self._base_path)
         while following is not None:
             if len(documents) == self._max_pages:
@@ -117,8 +120,10 @@ class FhirClient:
             body = self._get(following, left, tuple(documents))
             left -= len(body)
             documents.append(body)
-            link = _next_link(body)
-            following = None if link is None else self._resolve(link, "/")
+            page = _read_page(body)
+            wanted -= page.size
+            link = page.next_url
+            following = None if link is None or wanted <= 0 else self._resolve(link, "/")
         return documents
 
     def _resolve(self, url: str, path: str) -> str:
@@ -218,19 +223,33 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
 
 
-class _Links(msgspec.Struct, frozen=True):
+class _Page(msgspec.Struct, frozen=True):
     link: tuple[BundleLink, ...] | None = None
+    entry: tuple[msgspec.Raw, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.entry or ())
+
+    @property
+    def next_url(self) -> str | None:
+        return next((link.url for link in self.link or () if link.relation == "next" and link.url), None)
 
 
-_LINKS = msgspec.json.Decoder(_Links)
+_PAGES = msgspec.json.Decoder(_Page)
 
 
-def _next_link(body: bytes) -> str | None:
+def _read_page(body: bytes) -> _Page:
     try:
-        links = _LINKS.decode(body).link or ()
+        return _PAGES.decode(body)
     except DECODE_ERRORS:
         raise UpstreamNotJsonError("fhir answer: expected a json object, got something else") from None
-    return next((link.url for link in links if link.relation == "next" and link.url), None)
+
+
+def _wanted_entries(url: str) -> float:
+    """The `_count` a URL asks for; without one, all there are."""
+    counts = parse_qs(urlsplit(url).query).get("_count", [])
+    return int(counts[0]) if counts and counts[0].isdecimal() else math.inf
 
 
 class _Adapter(HTTPAdapter):

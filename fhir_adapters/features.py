@@ -30,6 +30,7 @@ import numpy.typing as npt
 from fhir_adapters.analytes import ANALYTES
 from fhir_adapters.codes import Code, CodeKey, keys
 from fhir_adapters.errors import UnitError
+from fhir_adapters.instants import Precision
 from fhir_adapters.mappings.observation import ObservedValue
 from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.record import PatientRecord
@@ -86,6 +87,7 @@ class FeatureValue:
     source: str | None = None
     absence: str | None = None
     note: str | None = None
+    precision: Precision = "minute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def _single(
             *(spec.name, spec.label, number, spec.unit, observed.observed_at, observed.source),
             absence=reason,
             note=_note(observed),
+            precision=observed.precision,
         )
     return FeatureValue(spec.name, spec.label, None, spec.unit, absence=passed_over)
 
@@ -230,7 +233,10 @@ def _aggregate(
         value = None if absence else _AGGREGATES[spec.statistic](numbers)
     at, source = (newest.observed_at, newest.source) if newest else (None, None)
     return FeatureValue(
-        *(spec.name, spec.label, value, spec.unit, at, source), absence=absence, note=_note(newest) if newest else None
+        *(spec.name, spec.label, value, spec.unit, at, source),
+        absence=absence,
+        note=_note(newest) if newest else None,
+        precision=newest.precision if newest else "minute",
     )
 
 

@@ -6,12 +6,20 @@ known moment and is an error, as guessing the hospital's zone would move a value
 """
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import msgspec
 
 from fhir_adapters.errors import InstantError
 
+Precision = Literal["minute", "day", "month", "year"]
+
 _TICK = timedelta(microseconds=1)
+_PRECISIONS: tuple[tuple[Precision, timedelta], ...] = (
+    ("minute", timedelta(minutes=1)),
+    ("day", timedelta(days=1)),
+    ("month", timedelta(days=31)),
+)
 _UNREADABLE = "date unreadable: expected a fhir date or datetime, got another shape"
 
 
@@ -20,6 +28,14 @@ class Interval(msgspec.Struct, frozen=True, gc=False, order=True):
 
     start: datetime
     end: datetime
+
+
+def precision_of(start: datetime, end: datetime) -> Precision:
+    """How exactly a moment between these two is known, as one would say it."""
+    for name, length in _PRECISIONS:
+        if end - start <= length:
+            return name
+    return "year"
 
 
 def parse_interval(text: str) -> Interval:

@@ -49,7 +49,7 @@ WORDS: dict[Reason, str] = {
     Reason.COMPARATOR: "only a bound (< or >) was reported",
     Reason.UNIT: "the unit is missing, unknown or of another quantity",
     Reason.IMPLAUSIBLE: "outside the plausible range",
-    Reason.MISSING: "not in the record",
+    Reason.MISSING: "not in the data received",
     Reason.STALE: "too old",
 }
 

@@ -9,7 +9,7 @@ what they are, the model's arithmetic and not causes.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import assert_never
 
 from fhir_adapters.reasons import WORDS, Reason
@@ -92,9 +92,15 @@ def _abstained(abstention: Abstention, manifest: ModelManifest) -> Finding:
         headline=headline,
         statements=(*population, NO_ANSWER),
         reasons=(),
-        missing=tuple(item.text for item in abstention.reasons) + _set_aside_words(abstention.set_aside),
+        missing=_reasons_and_set_aside(abstention),
         considerations=(),
     )
+
+
+def _reasons_and_set_aside(abstention: Abstention) -> tuple[str, ...]:
+    """The reasons, and what else was set aside; what a reason says already isn't said twice."""
+    reasons = tuple(item.text for item in abstention.reasons)
+    return reasons + _set_aside_words(tuple(item for item in abstention.set_aside if item not in reasons))
 
 
 def capitalised(text: str) -> str:
@@ -174,9 +180,11 @@ def number_words(value: float) -> str:
     return text.rstrip("0").rstrip(".") if decimals else text
 
 
-def date_words(moment: datetime | None) -> str:
-    """The day and minute of an observation in UTC, or "" when there is none."""
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def date_words(evidence: Evidence) -> str:
+    """When it was observed, in UTC and as exactly as it was recorded ("2026-05", "2026-05-01 02:30 UTC"), or ""."""
+    formats = {"minute": "%Y-%m-%d %H:%M UTC", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+    moment = evidence.observed_at
+    return "" if moment is None else moment.astimezone(UTC).strftime(formats[evidence.precision])
 
 
 def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str]:
@@ -225,7 +233,9 @@ def _missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -
     for item in evidence:
         if item.value is None:
             by_absence.setdefault(absence_words(item.absence), []).append(item.label)
-    return tuple(f"{', '.join(labels)}: {why}" for why, labels in by_absence.items()) + _set_aside_words(set_aside)
+    told = {f"{label}: {why}" for why, labels in by_absence.items() for label in labels}
+    rest = tuple(reason for reason in set_aside if reason not in told)
+    return tuple(f"{', '.join(labels)}: {why}" for why, labels in by_absence.items()) + _set_aside_words(rest)
 
 
 def absence_words(absence: str | None) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fhir_adapters.features import FeatureSpec, FeatureValue, extract
+from fhir_adapters.instants import Precision
 from fhir_adapters.queries import Query
 from fhir_adapters.reasons import WORDS, Reason, SetAside
 from fhir_adapters.record import PatientRecord
@@ -40,6 +41,7 @@ class Evidence:
         absence: None when present, else a code: missing, stale, unit, implausible, …
         note: what a reader must know ("computed from creatinine"), or None.
         display: words instead of the number ("yes", "current smoker"), or None.
+        precision: how exactly the time is recorded; a card shows no more of it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Evidence:
     absence: str | None = None
     note: str | None = None
     display: str | None = None
+    precision: Precision = "minute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,15 @@ class InputSpec(Protocol):
 def evidence_of(value: FeatureValue) -> Evidence:
     """The evidence for one extracted feature value."""
     return Evidence(
-        value.name, value.label, value.value, value.unit, value.observed_at, value.source, value.absence, value.note
+        value.name,
+        value.label,
+        value.value,
+        value.unit,
+        value.observed_at,
+        value.source,
+        value.absence,
+        value.note,
+        precision=value.precision,
     )
 
 

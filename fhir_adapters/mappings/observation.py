@@ -19,7 +19,7 @@ import msgspec
 
 from fhir_adapters.codes import UCUM, Code, CodeKey, canonical_system
 from fhir_adapters.errors import InstantError
-from fhir_adapters.instants import parse_instant, parse_interval
+from fhir_adapters.instants import Precision, parse_instant, parse_interval, precision_of
 from fhir_adapters.mappings.elements import first_code, read_codes, read_interval, read_period, read_text
 from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.resources import Observation, ObservationComponent, WireQuantity
@@ -58,6 +58,13 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
     @property
     def preliminary(self) -> bool:
         return self.status in PRELIMINARY
+
+    @property
+    def precision(self) -> Precision:
+        """How exactly `observed_at`, the first moment of a day or of a period's end, is known."""
+        return (
+            "minute" if self.observed_at is None or self.latest is None else precision_of(self.observed_at, self.latest)
+        )
 
     @property
     def rank(self) -> int:

@@ -72,8 +72,9 @@ def _equation_words(found: dict[str, Evidence]) -> tuple[str, ...]:
         ("hba1c",): "Equation: PREVENT with HbA1c.",
         ("uacr",): "Equation: PREVENT with the urine albumin–creatinine ratio.",
     }
+    horizon = ("30-year figures exist for ages 30 to 59 only.",) if (found["age"].value or 0) > 59 else ()
     both = "Equation: PREVENT full, with HbA1c and urine albumin; social deprivation index missing, as published."
-    return (words.get(tuple(measured), both),)
+    return (words.get(tuple(measured), both), *horizon)
 
 
 def _derived_words(found: dict[str, Evidence]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fhir_adapters.codes import ATC, LOINC, Code, keys
-from fhir_adapters.instants import Interval
+from fhir_adapters.instants import Interval, precision_of
 from fhir_adapters.mappings.condition import ConditionEntry
 from fhir_adapters.mappings.medication import MedicationEntry
 from fhir_adapters.reasons import Reason
@@ -30,9 +30,12 @@ _UNCERTAIN = frozenset({"unconfirmed", "provisional", "differential"})
 
 
 class DrugClass:
-    """Recognises a drug of one class by ATC code or by name."""
+    """Recognises a drug of one class by ATC code or by name; `note` is what a reader of its contribution must know."""
 
-    def __init__(self, atc: Iterable[str], names: Iterable[str], not_if_named: Iterable[str] = ()) -> None:
+    def __init__(
+        self, atc: Iterable[str], names: Iterable[str], not_if_named: Iterable[str] = (), note: str | None = None
+    ) -> None:
+        self.note = note
         self._atc = tuple(atc)
         self._names = _whole_words(names)
         self._not = _whole_words(not_if_named)
@@ -75,7 +78,7 @@ def read_treatment(record: PatientRecord, as_of: datetime, name: str, label: str
     found = [entry for entry in current if drugs.has(entry)]
     if found:
         newest = max(found, key=lambda entry: "" if entry.when is None else entry.when.start.isoformat())
-        return _yes(name, label, newest.source, newest.when, newest.text)
+        return _yes(name, label, newest.source, newest.when, newest.text, drugs.note)
     nameless = sum(not any(letter.isalpha() for letter in _words(entry)) for entry in current)
     note = "no such drug among the active medications sent"
     if nameless:
@@ -115,9 +118,14 @@ def _taken(entry: MedicationEntry, as_of: datetime) -> bool:
     return entry.is_current and (entry.when is None or entry.when.start <= as_of)
 
 
-def _yes(name: str, label: str, source: str | None, when: Interval | None, words: str) -> Evidence:
+def _yes(
+    name: str, label: str, source: str | None, when: Interval | None, words: str, note: str | None = None
+) -> Evidence:
     display = f"yes ({words})" if words else "yes"
-    return Evidence(name, label, 1.0, "", None if when is None else when.start, source, display=display)
+    if when is None:
+        return Evidence(name, label, 1.0, "", None, source, None, note, display)
+    precision = precision_of(when.start, when.end)
+    return Evidence(name, label, 1.0, "", when.start, source, None, note, display, precision)
 
 
 def _no(name: str, label: str, note: str) -> Evidence:

@@ -68,9 +68,8 @@ SPECS: dict[str, FeatureSpec] = {
     )
 }
 _LABELS = {spec.name: spec.label for spec in SPECS.values()}
-_VITALS = ("sbp", "bmi", "weight")
 _LIPIDS = ("total_cholesterol", "hdl_cholesterol")
-_LABS = ("egfr", "egfr_older", "creatinine", "hba1c", "uacr")
+_KIDNEY = ("egfr", "egfr_older", "creatinine")
 _PANELS = _loinc("85354-9", "55284-4")  # blood pressure panels: servers search by the panel's code, not the component's
 
 
@@ -83,15 +82,19 @@ class PreventInputs:
     """The `InputSpec` of this model: one tensor `features` (1, 13) float32, the columns of `columns.COLUMNS`."""
 
     def queries(self) -> tuple[Query, ...]:
-        """See `InputSpec.queries`."""
+        """See `InputSpec.queries`. What is measured often must not crowd out what is not, so each has a search of its own."""
         return (
             Query("patient", "Patient", required=True),
             Query("conditions", "Condition", required=True),
             Query("active_medications", "MedicationRequest", status=("active",), required=True),
-            Query("prevent_vitals", "Observation", _PANELS + _codes(_VITALS), lookback=2 * _YEAR, count=50),
-            Query("body_height", "Observation", SPECS["height"].codes, lookback=10 * _YEAR, count=1),
-            Query("prevent_lipids", "Observation", _codes(_LIPIDS), lookback=5 * _YEAR, count=10),
-            Query("prevent_labs", "Observation", _codes(_LABS), lookback=2 * _YEAR, count=50),
+            Query("blood_pressure", "Observation", _PANELS + _codes(("sbp",)), lookback=2 * _YEAR, count=10),
+            Query("body_mass_index", "Observation", _codes(("bmi",)), lookback=2 * _YEAR, count=5),
+            Query("body_weight", "Observation", _codes(("weight",)), lookback=2 * _YEAR, count=5),
+            Query("body_height", "Observation", _codes(("height",)), lookback=10 * _YEAR, count=5),
+            Query("cholesterol", "Observation", _codes(_LIPIDS), lookback=5 * _YEAR, count=10),
+            Query("kidney_function", "Observation", _codes(_KIDNEY), lookback=2 * _YEAR, count=20),
+            Query("hba1c", "Observation", _codes(("hba1c",)), lookback=2 * _YEAR, count=5),
+            Query("urine_albumin", "Observation", _codes(("uacr",)), lookback=2 * _YEAR, count=5),
             Query("smoking_status", "Observation", (SMOKING_STATUS,), lookback=SMOKING_MAX_AGE, count=5),
         )
 

@@ -41,6 +41,7 @@ def _compute(reported: FeatureValue, creatinine: FeatureValue, age: int | None, 
     return replace(
         evidence_of(reported),
         value=rate,
+        display=f"{rate:.0f} mL/min/1.73 m²",
         observed_at=creatinine.observed_at,
         source=creatinine.source,
         absence=None,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from bedside.config import Config, ConfigError
 from bedside.wiring import HospitalFhir, config_digest, load_models, read_config, require_way_in, software_digest
 from cds_service.request import FhirAuthorization
 from fhir_adapters.errors import OriginNotAllowedError, UpstreamConnectionError
+from model_artifacts.runtime import ReleasedModel
 from tests.cds_service.patients import CANARY_TOKEN
 from tests.conftest import free_port
 
@@ -40,7 +42,17 @@ def test_wiring_refuses_a_model_that_is_not_installed() -> None:
 def test_wiring_digests_tell_configurations_apart() -> None:
     assert config_digest(Config()) == config_digest(Config())
     assert config_digest(Config()) != config_digest(_config(server={"port": 9000}))
-    assert len(software_digest()) == 64
+
+
+def test_wiring_software_digest_covers_the_models_code(tmp_path: Path) -> None:
+    model = ReleasedModel.load("model_artifacts.prevent_cvd")
+    (tmp_path / "inputs.py").write_text("INPUTS = 1")
+    other = replace(model, folder=tmp_path)
+    digests = {software_digest([]), software_digest([model]), software_digest([other])}
+    (tmp_path / "inputs.py").write_text("INPUTS = 2")
+    digests.add(software_digest([other]))
+    assert len(digests) == 4
+    assert all(len(digest) == 64 for digest in digests)
 
 
 @pytest.mark.parametrize(

@@ -76,16 +76,17 @@ def prefetch(moment: datetime, patient_id: str = PATIENT_ID) -> dict[str, Json]:
         "patient": patient(patient_id),
         "conditions": bundle(diabetes(patient_id)),
         "active_medications": bundle(),
-        "prevent_vitals": bundle(
-            observation(1, "8480-6", 151.0, "mm[Hg]", moment, patient_id),
-            observation(2, "39156-5", 31.0, "kg/m2", moment, patient_id),
-        ),
+        "blood_pressure": bundle(observation(1, "8480-6", 151.0, "mm[Hg]", moment, patient_id)),
+        "body_mass_index": bundle(observation(2, "39156-5", 31.0, "kg/m2", moment, patient_id)),
+        "body_weight": bundle(),
         "body_height": bundle(),
-        "prevent_lipids": bundle(
+        "cholesterol": bundle(
             observation(3, "2093-3", 201.0, "mg/dL", moment, patient_id),
             observation(4, "2085-9", 44.0, "mg/dL", moment, patient_id),
         ),
-        "prevent_labs": bundle(observation(5, "98979-8", 91.0, "mL/min/{1.73_m2}", moment, patient_id)),
+        "kidney_function": bundle(observation(5, "98979-8", 91.0, "mL/min/{1.73_m2}", moment, patient_id)),
+        "hba1c": bundle(),
+        "urine_albumin": bundle(),
         "smoking_status": bundle(smoking(moment, patient_id)),
     }
 

@@ -128,7 +128,7 @@ def test_decision_payload_holds_what_replay_needs(make_desk: MakeDesk, audit_log
 
 def test_decision_payload_without_answer_keeps_the_reasons(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
-    body = patients.encoded(patients.call(patients.prefetch(NOW) | {"prevent_lipids": None}))
+    body = patients.encoded(patients.call(patients.prefetch(NOW) | {"cholesterol": None}))
     answer(body, desk.services[0], desk)
     payload = msgspec.msgpack.decode(audit_log.payload(LeafIndex(0)), type=ReplayPayload)
     assert payload.answer is None

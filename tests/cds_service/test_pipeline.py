@@ -94,9 +94,9 @@ def test_pipeline_same_call_gives_the_same_card_and_fresh_uuids(make_desk: MakeD
 
 
 def test_pipeline_an_abstention_is_a_card_with_its_reason(make_desk: MakeDesk, audit_log: AuditLog) -> None:
-    (card,) = _answer(make_desk(), _body(prevent_lipids=None))["cards"]
+    (card,) = _answer(make_desk(), _body(cholesterol=None))["cards"]
     assert "not calculated" in card["summary"]
-    assert "Total cholesterol: not in the record" in card["detail"]
+    assert "Total cholesterol: not in the data received" in card["detail"]
     entry = _entry(audit_log)
     assert (entry["status"], entry["output"]["band"]) == ("abstained", None)
     assert set(entry["abstention"]) == {"input-missing"}

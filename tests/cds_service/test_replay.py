@@ -19,7 +19,7 @@ Models = dict[str, ReleasedModel]
 
 CASES: dict[str, dict[str, Any]] = {
     "estimate": {},
-    "too few inputs": {"prevent_lipids": None},
+    "too few inputs": {"cholesterol": None},
     "gaps": {"conditions": patients.bundle(patients.diabetes("somebody-else"))},
     "outside the population": {"patient": patients.patient() | {"birthDate": "2010"}},
 }

@@ -99,9 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
         if resource == "MedicationRequest":
             return data["active_medications"]
         keys = {
-            "8480-6": "prevent_vitals",
-            "2093-3": "prevent_lipids",
-            "98979-8": "prevent_labs",
+            "8480-6": "blood_pressure",
+            "39156-5": "body_mass_index",
+            "2093-3": "cholesterol",
+            "98979-8": "kidney_function",
             "72166-2": "smoking_status",
         }
         key = next((key for code, key in keys.items() if code in query), "body_height")

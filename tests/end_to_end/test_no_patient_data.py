@@ -31,7 +31,7 @@ def _calls(bedside: RunningBedside) -> list[dict[str, Any]]:
         patients.call(good, hookInstance=canary),
         patients.call(good, **patients.fhir_access(f"https://{patients.PATIENT_ID}.example.org/{canary}")),
         patients.call(good, **patients.fhir_access(fhir.base("good"), scope=f"patient/{canary} launch/canary")),
-        patients.call(good | {"prevent_labs": canary, "active_medications": {"resourceType": canary}}),
+        patients.call(good | {"kidney_function": canary, "active_medications": {"resourceType": canary}}),
         patients.call(None, **patients.fhir_access(fhir.base("good"))),
         patients.call(None, **patients.fhir_access(fhir.base("bad-headers"))),
         patients.call(None, **patients.fhir_access(fhir.base("500"))),

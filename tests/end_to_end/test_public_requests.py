@@ -78,7 +78,7 @@ KEYS = {
     "Condition": "conditions",
     "MedicationRequest": "active_medications",
     "MedicationStatement": "active_medications",
-    "Observation": "prevent_labs",
+    "Observation": "kidney_function",
 }
 
 

@@ -213,8 +213,12 @@ def test_finding_values_are_written_as_clinicians_do(item: Evidence, words: str)
 
 
 def test_finding_dates_are_in_utc_and_say_so() -> None:
-    assert date_words(datetime(2026, 5, 1, 2, 30, tzinfo=timezone(timedelta(hours=5)))) == "2026-04-30 21:30 UTC"
-    assert date_words(None) == ""
+    observed = Evidence("a", "A", 1.0, "", datetime(2026, 5, 1, 2, 30, tzinfo=timezone(timedelta(hours=5))), None)
+    assert date_words(observed) == "2026-04-30 21:30 UTC"
+    assert date_words(replace(observed, precision="day")) == "2026-04-30"
+    assert date_words(replace(observed, precision="month")) == "2026-04"
+    assert date_words(replace(observed, precision="year")) == "2026"
+    assert date_words(replace(observed, observed_at=None)) == ""
 
 
 def test_finding_names_what_is_missing_by_reason_with_its_labels() -> None:
@@ -225,10 +229,19 @@ def test_finding_names_what_is_missing_by_reason_with_its_labels() -> None:
         _evidence("sbp"),
     )
     finding = interpret_by_bands(
-        _prediction(0.1, evidence=evidence, attributions=(Attribution("x", 0.0),) * 4, set_aside=("Ldl: too old",) * 2),
+        _prediction(
+            0.1,
+            evidence=evidence,
+            attributions=(Attribution("x", 0.0),) * 4,
+            set_aside=("Ldl: too old", "Crp: too old", "Crp: too old"),
+        ),
         MANIFEST,
     )
-    assert finding.missing == ("Hba1C, Uacr: not in the record", "Ldl: too old", "set aside: Ldl: too old (2 times)")
+    assert finding.missing == (
+        "Hba1C, Uacr: not in the data received",
+        "Ldl: too old",
+        "set aside: Crp: too old (2 times)",
+    )
 
 
 @pytest.mark.parametrize("absence", ["missing", "stale", "unit", "implausible", "out-of-range", "something-new", None])

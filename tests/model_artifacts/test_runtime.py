@@ -227,7 +227,7 @@ def test_runtime_abstains_for_an_essential_input_that_is_missing(make_model: Mak
     assert isinstance(assessment, Abstention)
     assert not assessment.outside_population
     assert [(reason.code, reason.evidence) for reason in assessment.reasons] == [("input-missing", "age")]
-    assert assessment.reasons[0].text == "age: not in the record"
+    assert assessment.reasons[0].text == "age: not in the data received"
 
 
 def test_runtime_abstains_for_too_few_inputs(make_model: MakeModel) -> None:

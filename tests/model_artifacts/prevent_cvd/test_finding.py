@@ -40,12 +40,12 @@ def test_finding_says_what_was_computed_and_what_was_taken_as_no():
 @pytest.mark.parametrize(
     ("without", "words", "orders"),
     [
-        (["2093-3"], "Total cholesterol: not in the record", ["24331-1"]),
-        (["2085-9"], "HDL cholesterol: not in the record", ["24331-1"]),
-        (["2160-0"], "Estimated GFR: not in the record", ["2160-0"]),
-        (["8480-6"], "Systolic blood pressure: not in the record", []),
-        (["39156-5"], "Body mass index: not in the record", []),
-        (["72166-2"], "Current smoking: not in the record", []),
+        (["2093-3"], "Total cholesterol: not in the data received", ["24331-1"]),
+        (["2085-9"], "HDL cholesterol: not in the data received", ["24331-1"]),
+        (["2160-0"], "Estimated GFR: not in the data received", ["2160-0"]),
+        (["8480-6"], "Systolic blood pressure: not in the data received", []),
+        (["39156-5"], "Body mass index: not in the data received", []),
+        (["72166-2"], "Current smoking: not in the data received", []),
     ],
 )
 def test_finding_abstains_for_one_missing_essential_value(without, words, orders):
