@@ -14,7 +14,7 @@ from cds_service.markdown import escape
 from cds_service.suggestions import Suggestion, suggest
 from model_artifacts.assessment import Finding
 from model_artifacts.explanation import Attribution
-from model_artifacts.finding import date_words, value_words
+from model_artifacts.finding import capitalised, date_words, value_words
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import Indicator, ModelManifest
 
@@ -136,7 +136,7 @@ def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) ->
 
 def _reason_line(evidence: Evidence, moved: Attribution) -> str:
     points = 100 * moved.contribution
-    parts = [f"{escape(evidence.label)}: {escape(value_words(evidence))}"]
+    parts = [f"{escape(capitalised(evidence.label))}: {escape(value_words(evidence))}"]
     if evidence.observed_at is not None:
         parts.append(f"({date_words(evidence)})")
     direction = "raises" if points > 0 else "lowers"

@@ -72,6 +72,7 @@ _HEIGHT = next(
     for s in STATICS
     if s.name == "Height"
 )
+_LABELS = {spec.variable: spec.label for spec in _EVENTS} | {_HEIGHT.name: _HEIGHT.label}
 SPECS: tuple[EventSpec | FeatureSpec, ...] = (*_EVENTS, _HEIGHT)
 """Every input that is an Observation, for the model card."""
 
@@ -120,7 +121,7 @@ class IcuInputs:
             {item.name: item.value for item in statics},
         )
         evidence = _variable_evidence(events, set_aside) + statics
-        return ModelInputs(arrays, evidence, _slots(), set_aside_words((*set_aside, *vector.set_aside)))
+        return ModelInputs(arrays, evidence, _slots(), set_aside_words((*set_aside, *vector.set_aside), _LABELS))
 
 
 def read_events(

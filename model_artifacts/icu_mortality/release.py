@@ -33,7 +33,7 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
     """The value of every mark in the template."""
     gap = metrics["run"]["graph"]["completeness_gap"]["max"]
     bounds, held_out = metrics["conformal"]["released"], metrics["conformal"]["held_out"]
-    thresholds = metrics["thresholds"]
+    low, middle, high = metrics["bands"]
     return {
         "model.onnx": _digest(folder / "model.onnx"),
         "variables.toml": _digest(FOLDER / "variables.toml"),
@@ -43,19 +43,17 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
         "no-event-bound": f"{bounds['no_event']:.6g}",
         "conformal": f"On held-out stays the set held the true outcome in {_percent(held_out['event_coverage'])} of deaths and "
         f"{_percent(held_out['no_event_coverage'])} of survivals; it held both in {_percent(held_out['both'])} of stays.",
-        "below-15": "In held-out stays of the training hospital "
-        f"{_percent(1 - thresholds['elevated']['npv']['estimate'])} of people with an estimate below 15 % died in hospital.",
-        "from-15": _meaning(thresholds["elevated"]),
-        "from-40": _meaning(thresholds["high"]),
+        "below-15": _meaning(low, "below {to:.0f} %"),
+        "from-15": _meaning(middle, "of {from:.0f} to below {to:.0f} %"),
+        "from-40": _meaning(high, "of {from:.0f} % or more"),
     }
 
 
-def _meaning(threshold: dict[str, Any]) -> str:
-    bound, ppv, sensitivity = (f"{100 * threshold['at_least']:.0f} %", threshold["ppv"], threshold["sensitivity"])
+def _meaning(band: dict[str, Any], words: str) -> str:
+    bounds = words.format_map({"from": 100 * band["from"], "to": 100 * band["to"]})
     return (
-        f"In held-out stays of the training hospital {_percent(ppv['estimate'])} of people with an estimate of {bound} "
-        f"or more died in hospital (95 % interval {_range(ppv)}); {_percent(sensitivity['estimate'])} of all deaths "
-        f"were among them ({_range(sensitivity)})."
+        f"In held-out stays of the training hospital {_percent(band['died']['estimate'])} of people with an estimate "
+        f"{bounds} died in hospital (95 % interval {_range(band['died'])})."
     )
 
 

@@ -5,10 +5,12 @@ fitted on it.
 """
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,7 @@ def make_report(
             name: {"at_least": bound, **at_threshold(probability, died, bound, draws)}
             for name, bound in THRESHOLDS.items()
         },
+        "bands": bands(probability, died, draws),
         "reliability": reliability(probability, died),
         "subgroups": subgroups(cohort, probability),
         "conformal": _conformal(evaluation, cohort.died, folds, released),
@@ -128,6 +131,25 @@ def subgroups(cohort: Cohort, probability: Array) -> list[Report]:
     groups += [("age", f"{low}–{high - 1}", (age >= low) & (age < high)) for low, high in _AGES]
     groups += [("unit", name, kind == value) for value, name in _KINDS.items()]
     return [_subgroup(by, name, probability[rows], cohort.died[rows]) for by, name, rows in groups]
+
+
+def bands(probability: Array, died: Labels, draws: npt.NDArray[np.int64]) -> list[Report]:
+    """How many died of those whose estimate lies in each of the manifest's bands, bounds included below, excluded above."""
+    edges = (0.0, *THRESHOLDS.values(), math.inf)
+    return [_band(low, high, probability, died, draws) for low, high in pairwise(edges)]
+
+
+def _band(low: float, high: float, probability: Array, died: Labels, draws: npt.NDArray[np.int64]) -> Report:
+    def share_died(p: Array, y: Labels) -> float:
+        return float(y[(p >= low) & (p < high)].mean())
+
+    inside = (probability >= low) & (probability < high)
+    return {
+        "from": low,
+        "to": min(high, 1.0),
+        "n": int(inside.sum()),
+        "died": estimate(share_died, probability, died, draws),
+    }
 
 
 def _subgroup(by: str, name: str, probability: Array, died: Labels) -> Report:
