@@ -58,7 +58,7 @@ def _meaning(band: dict[str, Any], words: str) -> str:
 
 
 def _range(estimate: dict[str, float]) -> str:
-    return f"{100 * estimate['low']:.0f}–{100 * estimate['high']:.0f} %"
+    return f"{_percent(estimate['low']).removesuffix(' %')}–{_percent(estimate['high'])}"
 
 
 def _percent(share: float) -> str:

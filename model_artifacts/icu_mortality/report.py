@@ -140,7 +140,7 @@ def bands(probability: Array, died: Labels, draws: npt.NDArray[np.int64]) -> lis
 
 
 def _band(low: float, high: float, probability: Array, died: Labels, draws: npt.NDArray[np.int64]) -> Report:
-    def share_died(p: Array, y: Labels) -> float:
+    def share_died(p: Array, y: npt.NDArray[np.integer[Any]]) -> float:
         return float(y[(p >= low) & (p < high)].mean())
 
     inside = (probability >= low) & (probability < high)
