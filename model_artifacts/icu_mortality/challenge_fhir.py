@@ -9,15 +9,20 @@ What a FHIR reader must get back is exactly the stay: numbers are written with P
 different values at one minute stay two Observations. Written as plain JSON-able values; nothing here serves requests.
 """
 
-from datetime import datetime, timedelta
+import argparse
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from fhir_adapters.codes import LOINC, UCUM
-from model_artifacts.icu_mortality.challenge import UNKNOWN, Stay
+from model_artifacts.icu_mortality.challenge import UNKNOWN, Stay, parse_stay
 from model_artifacts.icu_mortality.events import STATICS, UNIT_CODES, UNIT_SYSTEM, VARIABLES, Variable
 
 Resource = dict[str, Any]
 
+ADMITTED = datetime(2026, 1, 1, 8, tzinfo=UTC)  # the challenge holds no dates; the pocket EHR moves this to the present
 RECORD_SYSTEM = "https://physionet.org/content/challenge-2012"
 _KIND_DISPLAY = {
     0: "Critical Care Unit",
@@ -62,6 +67,7 @@ def _patient(stay: Stay, patient_id: str, admitted: datetime) -> Resource:
         "resourceType": "Patient",
         "id": patient_id,
         "identifier": [{"system": RECORD_SYSTEM, "value": str(stay.record_id)}],
+        "name": [{"text": f"ICU stay {stay.record_id}"}],
         **({"gender": gender} if gender else {}),
         "birthDate": f"{admitted.year - years:04d}-01-01",
     }
@@ -110,3 +116,17 @@ def _value(variable: Variable, value: float) -> Resource:
 
 def _instant(at: datetime) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def main() -> None:
+    """Writes one stay of the challenge's own text form as a Bundle: the demonstration's ICU patients were made so."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("stay", type=Path, help="a stay as published, RecordID.txt")
+    parser.add_argument("bundle", type=Path, help="the file to write, .json.gz")
+    arguments = parser.parse_args()
+    text = json.dumps(stay_bundle(parse_stay(arguments.stay.read_text()), ADMITTED), separators=(",", ":"))
+    arguments.bundle.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def test_chart_view_shows_the_newest_of_each_test() -> None:
-    charts = {chart.patient["name"][0]["family"]: chart for chart in load_store(PATIENTS_FOLDER, NOW).charts}
+    charts = {chart.patient["name"][0].get("family"): chart for chart in load_store(PATIENTS_FOLDER, NOW).charts}
     view = view_chart(charts["Daugherty"], NOW)
     results = {result.label: result.value for result in view.results}
     assert view.banner.name == "Estrella Daugherty"

@@ -88,7 +88,7 @@ def test_inputs_set_a_foreign_unit_aside_and_say_so():
 
     inputs = INPUTS.extract(record_of(STAY, in_litres), AS_OF)
     assert evidence(inputs, "K").absence == "unit"
-    assert any(text.startswith("K: ") for text in inputs.set_aside)
+    assert any(text.startswith("potassium: ") for text in inputs.set_aside)
 
 
 def test_inputs_pulse_oximetry_is_not_arterial_saturation():
