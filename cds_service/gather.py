@@ -24,11 +24,12 @@ import msgspec
 
 from cds_service.errors import MissingDataError
 from cds_service.request import FhirAuthorization, HookRequest
+from fhir_adapters.documents import Document, decode_document
 from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError, UpstreamTooLargeError
 from fhir_adapters.queries import Query, search_url
 from fhir_adapters.reasons import WORDS, Reason
 from fhir_adapters.record import PatientRecord, build_record
-from fhir_adapters.resources import PatientId
+from fhir_adapters.resources import Bundle, PatientId
 
 KeyState = Literal["sent", "part sent", "nothing found", "error", "absent"]
 Answer: TypeAlias = Sequence[bytes] | FhirUpstreamError
@@ -37,7 +38,6 @@ Fetch: TypeAlias = Callable[[str, FhirAuthorization | None, Mapping[str, str]], 
 """(FHIR base URL, token, key to relative URL) -> key to documents or the reason there are none; within one deadline."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
-MAX_HEAD_BYTES = 65_536  # a larger answer is no OperationOutcome; it is not read twice unless it names a next page
 # Set aside for one of these reasons may be the very thing a model looks for; the other reasons settle the matter.
 _GAPS = frozenset(
     {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
@@ -87,7 +87,8 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     Raises:
         MissingDataError: a required query has no answer.
     """
-    states = {query.name: key_state(request.prefetch.get(query.name), query) for query in queries}
+    received = {q.name: decode_document(request.prefetch[q.name]) for q in queries if q.name in request.prefetch}
+    states = {q.name: _state(received[q.name], q) if q.name in received else "absent" for q in queries}
     wanted = [query for query in queries if states[query.name] in ("absent", "error", "part sent")]
     answers = _fetch_wanted(request, wanted, fetch, as_of)
     got = {query.name: documents for query in wanted if (documents := _documents(answers.get(query.name), query))}
@@ -95,8 +96,8 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     partial = {query.name for query in failed if states[query.name] == "part sent"}
     _require([query for query in failed if query.name not in partial], answers, request)
     sent = [name for name, state in states.items() if state == "sent" or name in partial]
-    documents = [request.prefetch[name] for name in sent] + [document for pages in got.values() for document in pages]
-    record = build_record(PatientId(request.context.patient_id), documents, base_url=request.fhir_server)
+    usable = [*(received[name] for name in sent), *(page for pages in got.values() for page in pages)]
+    record = build_record(PatientId(request.context.patient_id), usable, base_url=request.fhir_server)
     _require_patient(record, states, queries)
     asked = any(not isinstance(answer, OriginNotAllowedError) for answer in answers.values())
     return Gathered(
@@ -113,12 +114,24 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
 
 def key_state(document: bytes | None, query: Query) -> KeyState:
     """What the client said about one prefetch key."""
+    return "absent" if document is None else _state(decode_document(document), query)
+
+
+def _state(document: Document, query: Query) -> KeyState:
+    """By the document's type and, of a Bundle, whether it holds what was wanted."""
     if document is None:
-        return "absent"
-    if document.strip() == b"null":
         return "nothing found"
-    if len(document) > MAX_HEAD_BYTES and b'"next"' not in document:
-        return "sent"
+    if isinstance(document, bytes | msgspec.Raw):
+        return _undecoded_state(document, query)
+    if not isinstance(document, Bundle):
+        return "sent" if type(document).__name__ == query.resource else "error"
+    is_page = any(link.relation == "next" for link in document.link or ())
+    is_short = query.count is None or len(document.entry or ()) < query.count
+    return "part sent" if is_page and is_short else "sent"
+
+
+def _undecoded_state(document: bytes | msgspec.Raw, query: Query) -> KeyState:
+    """The same of a document that cannot be read as a whole, by its outermost members."""
     try:
         head = _HEADS.decode(document)
     except _UNDECODABLE:
@@ -127,7 +140,7 @@ def key_state(document: bytes | None, query: Query) -> KeyState:
         return key_state(bytes(head.resource), query)
     if head.resource_type not in ("Bundle", query.resource):
         return "error"
-    return "part sent" if _has_next_page(head.link) and _is_short((document,), query) else "sent"
+    return "part sent" if _has_next_page(head.link) and _is_short((bytes(document),), query) else "sent"
 
 
 def _has_next_page(links: msgspec.Raw) -> bool:

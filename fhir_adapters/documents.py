@@ -9,7 +9,7 @@ itself and not the record. Imports `resources` and `reasons` only.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from fhir_adapters.resources import (
 )
 
 T = TypeVar("T")
+Document: TypeAlias = bytes | msgspec.Raw | AnyResource | None
+"""A document as sent, or decoded."""
 
 
 class Located:
@@ -47,19 +49,25 @@ _NAME = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 _FAILURES = frozenset({"fatal", "error"})
 
 
-def read_documents(documents: Iterable[bytes | msgspec.Raw]) -> tuple[Located, list[SetAside]]:
+def decode_document(document: bytes | msgspec.Raw) -> Document:
+    """The document decoded; as it is, where it cannot be read as a whole."""
+    try:
+        return document_decoder.decode(document)
+    except DECODE_ERRORS:
+        return document
+
+
+def read_documents(documents: Iterable[Document]) -> tuple[Located, list[SetAside]]:
     """Every resource of the documents, and what could not be read."""
     located = Located()
     set_aside: list[SetAside] = []
     for document in documents:
-        try:
-            resource = document_decoder.decode(document)
-        except DECODE_ERRORS:
-            for resource, full_url in _read_loosely(document, set_aside):
+        decoded = decode_document(document) if isinstance(document, bytes | msgspec.Raw) else document
+        if isinstance(decoded, bytes | msgspec.Raw):
+            for resource, full_url in _read_loosely(decoded, set_aside):
                 _open(resource, full_url, located, set_aside)
-        else:
-            if resource is not None:
-                _open(resource, None, located, set_aside)
+        elif decoded is not None:
+            _open(decoded, None, located, set_aside)
     return located, set_aside
 
 

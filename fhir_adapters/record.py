@@ -19,10 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 
-import msgspec
-
 from fhir_adapters.codes import SYSTEM_ALIASES, CodeKey
-from fhir_adapters.documents import read_documents
+from fhir_adapters.documents import Document, read_documents
 from fhir_adapters.mappings.condition import ConditionEntry, dropped_condition, read_condition
 from fhir_adapters.mappings.elements import read_interval
 from fhir_adapters.mappings.encounter import EncounterEntry, names_by_reference, read_encounter
@@ -117,9 +115,7 @@ class PatientRecord:
         return _timeline(found.values())
 
 
-def build_record(
-    patient_id: PatientId, documents: Iterable[bytes | msgspec.Raw], *, base_url: str | None = None
-) -> PatientRecord:
+def build_record(patient_id: PatientId, documents: Iterable[Document], *, base_url: str | None = None) -> PatientRecord:
     """The record of this patient from FHIR documents; never raises for what they contain.
 
     `base_url` is the FHIR server's, if known: then an absolute subject reference must lie under it.
