@@ -78,7 +78,7 @@ def _equation_words(found: dict[str, Evidence]) -> tuple[str, ...]:
 
 
 def _derived_words(found: dict[str, Evidence]) -> tuple[str, ...]:
-    derived = (item for item in found.values() if item.value is not None and item.note and item.source)
+    derived = (found[name] for name in ("bmi", "egfr") if found[name].value is not None and found[name].note)
     return tuple(f"{item.label}: {item.note}." for item in derived)
 
 
