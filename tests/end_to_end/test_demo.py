@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from audit.keys import load_vkeys
+from audit.merkle import LeafIndex
+from audit.storage.sqlite import SqliteStorage
 from audit.verify import Trust, verify_receipt
+from bedside.cli import main
 from bedside.demo import ORIGIN
 from demo.client import CdsCall, Via
 from demo.ehr import PocketEhr, running_ehr
@@ -23,14 +27,23 @@ def ehr(bedside: RunningBedside) -> Iterator[PocketEhr]:
         yield running
 
 
-def test_demo_once_shows_cards_and_proves_them(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompletedProcess[str], Path]:
+    """What `bedside demo --once` printed, and the folder it left."""
+    folder = tmp_path_factory.mktemp("demo") / 'a "quoted" folder'
     environment = clean_environment(BEDSIDE_MODELS_ENABLED=" ".join(released_packages()))
     done = run_bedside(
-        *("demo", "--once", "--directory", str(tmp_path / 'a "quoted" folder')),
+        *("demo", "--once", "--directory", str(folder)),
         *("--port", str(free_port()), "--ehr-port", str(free_port())),
         environment=environment,
-        cwd=tmp_path,
+        cwd=folder.parent,
     )
+    (run,) = folder.iterdir()
+    return done, run
+
+
+def test_demo_once_shows_cards_and_proves_them(demonstration: tuple[CompletedProcess[str], Path]) -> None:
+    done, folder = demonstration
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     summary = re.search(r"(\d+) calls, 0 failed, (\d+) cards with a risk", done.stdout)
@@ -39,12 +52,42 @@ def test_demo_once_shows_cards_and_proves_them(tmp_path: Path) -> None:
     assert len(re.findall(r"^valid: index", done.stdout, re.MULTILINE)) == int(summary[1])
     assert re.search(rf"^valid: {int(summary[1]) + 1} entries, ", done.stdout, re.MULTILINE)
     assert "entry 1: reproduced" in done.stdout
-    (folder,) = (tmp_path / 'a "quoted" folder').iterdir()
     receipts = list((folder / "receipts").glob("*.tlog-proof"))
     assert len(receipts) == int(summary[1])
     trust = Trust(load_vkeys(folder / "audit" / "log.vkey"))
     for receipt in receipts:
         assert verify_receipt(receipt.read_bytes(), trust).checkpoint.origin == ORIGIN
+
+
+def test_demo_log_with_any_byte_changed_does_not_verify(
+    demonstration: tuple[CompletedProcess[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of some 400 places all over the store, and each byte of one entry, whose index is named."""
+    audit = demonstration[1] / "audit"
+    store = audit / "log.sqlite3"
+    data = store.read_bytes()
+    assert main(["audit", "verify", str(audit)]) == 0
+    entry = _entry_of(audit, LeafIndex(3))
+    start = data.index(entry[:200])
+    for place in (*range(7, len(data), len(data) // 400), *range(start, start + 200)):
+        store.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        assert main(["audit", "verify", str(audit)]) == 1, place
+        told = "".join(capsys.readouterr())
+        assert "invalid: " in told
+        if start <= place < start + 200:
+            assert "first bad index 3, entry" in told
+    store.write_bytes(data)
+    assert main(["audit", "verify", str(audit)]) == 0
+
+
+def _entry_of(audit: Path, index: LeafIndex) -> bytes:
+    storage = SqliteStorage(audit)
+    try:
+        entry = storage.entry(index)
+    finally:
+        storage.close()
+    assert entry is not None
+    return entry
 
 
 def test_demo_refuses_a_port_in_use(tmp_path: Path, bedside: RunningBedside) -> None:
