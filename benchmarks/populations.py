@@ -24,6 +24,7 @@ from typing import Any
 from audit.entry import ConfigEntry, DecisionEntry, format_entry, format_time, parse_entry
 from audit.merkle import LeafIndex
 from bedside.cli import main as bedside
+from benchmarks.challenge import EVERY, challenge_charts, challenge_stays, compare
 from benchmarks.desks import opened_desk
 from benchmarks.machine import describe
 from benchmarks.report import ROOT, machine_words, table, write_results, write_section
@@ -166,12 +167,13 @@ def _day_after(text: str) -> datetime:
 def measure(data: Path, folder: Path, limit: int | None) -> dict[str, Any]:
     """Every count of the run, ready for JSON; at most `limit` charts of each source."""
     clock, results = Clock(), dict[str, Any]()
-    requests = list(public_requests(data))
+    requests, stays = list(public_requests(data)), challenge_stays(data)[:limit]
     with opened_desk(folder / "log", clock) as desk:
         types = {query.resource for service in desk.services for query in service.queries}
         sources: dict[str, Iterable[Chart]] = {
             "synthea": synthea(data),
             "mimic": mimic(data, types),
+            "challenge": challenge_charts(stays),
             "public requests' prefetch as charts": prefetched_charts(requests),
         }
         begin = time.perf_counter()
@@ -180,6 +182,7 @@ def measure(data: Path, folder: Path, limit: int | None) -> dict[str, Any]:
         results["runs"] = {n: {s: t.to_json() for s, t in by_service.items()} for n, by_service in runs.items()}
         results["seconds"] = round(time.perf_counter() - begin, 1)
         results["us_core"] = dict(sorted(read_documents(us_core(data)).items()))
+        results["challenge"] = compare(stays)
         results["log"] = {"appends_per_second": {str(n): round(append_rate(desk, n)) for n in (1, 16)}}
     results["log"] |= _verify(folder / "log")
     return {"machine": describe(), **results}
@@ -222,6 +225,16 @@ def _verify(directory: Path) -> dict[str, Any]:
     return {"verify_status": status, "verify_seconds": round(time.perf_counter() - begin, 2)}
 
 
+def _challenge_words(compared: dict[str, Any]) -> str:
+    if not compared["stays"]:
+        return "Not run: reading the challenge's data needs them and the `train` extra."
+    counts = ", ".join(f"{what} {count}" for what, count in compared["outcomes"].items())
+    return (
+        f"{compared['stays']} stays, every {EVERY}th, written as FHIR and read back: {counts}. Largest difference between the "
+        f"probability through FHIR and the one from the training arrays: {compared['largest_difference']:.1e}."
+    )
+
+
 def format_results(results: dict[str, Any]) -> str:
     """The section of docs/measurements.md."""
     parts = ["## Public patients", _HOW, machine_words(results["machine"])]
@@ -247,6 +260,7 @@ def format_results(results: dict[str, Any]) -> str:
         "### US Core examples as documents",
         table(("what", "count"), [(what, str(count)) for what, count in rows]),
     ]
+    parts += ["### Challenge stays, FHIR beside the training arrays", _challenge_words(results["challenge"])]
     log = results["log"]
     verdict = "holds" if log["verify_status"] == 0 else "DOES NOT HOLD"
     rates = " and ".join(f"{rate} from {callers}" for callers, rate in log["appends_per_second"].items())
