@@ -17,7 +17,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
+from itertools import groupby
+from operator import eq, itemgetter
 
 from fhir_adapters.codes import SYSTEM_ALIASES, CodeKey
 from fhir_adapters.documents import Document, read_documents
@@ -112,7 +113,7 @@ class PatientRecord:
         for key in sorted(codes):
             for item in self._index.get(key, ()):
                 found.setdefault(item[0], (item, key))
-        return _timeline(found.values())
+        return _timeline(tuple(found.values()))
 
 
 def build_record(patient_id: PatientId, documents: Iterable[Document], *, base_url: str | None = None) -> PatientRecord:
@@ -177,32 +178,34 @@ def _read(item: _Indexed, key: CodeKey) -> ObservedValue:
     return read_observation(observation, component, key, source_of(observation, full_url))
 
 
-def _timeline(found: Iterable[_Unread]) -> Timeline:
+def _timeline(found: Sequence[_Unread]) -> Timeline:
     """By time; only values of one moment are read here, as only they can repeat or supersede each other."""
-    set_aside: list[SetAside] = []
-    dated: list[tuple[datetime, _Unread]] = []
-    for unread in found:
-        _, observation, _, full_url = unread[0]
-        moment = observed_at(observation)
-        if moment is None:
-            set_aside.append(SetAside("Observation", source_of(observation, full_url), Reason.NO_TIME))
-        else:
-            dated.append((moment, unread))
+    moments = observed_at([item[1] for item, _ in found])
+    undated = [
+        SetAside("Observation", source_of(item[1], item[3]), Reason.NO_TIME)
+        for moment, (item, _) in zip(moments, found, strict=True)
+        if moment is None
+    ]
+    dated = [(moment, unread) for moment, unread in zip(moments, found, strict=True) if moment is not None]
     dated.sort(key=itemgetter(0))
+    times = [moment for moment, _ in dated]
+    if any(map(eq, times, times[1:])):
+        return _settled(dated, undated)
+    return Timeline(tuple(times), tuple(undated), tuple([unread for _, unread in dated]))
+
+
+def _settled(dated: Sequence[tuple[datetime, _Unread]], undated: Sequence[SetAside]) -> Timeline:
+    """The timeline of values some of which share a moment."""
+    set_aside = list(undated)
     moments: list[datetime] = []
     values: list[_Unread | ObservedValue] = []
-    first = 0
-    for last in range(1, len(dated) + 1):
-        moment = dated[first][0]
-        if last < len(dated) and dated[last][0] == moment:
-            continue
-        group: Sequence[_Unread | ObservedValue] = (dated[first][1],)
-        if last - first > 1:
-            group, repeated = settle(_read(*unread) for _, unread in dated[first:last])
+    for moment, pairs in groupby(dated, itemgetter(0)):
+        group: Sequence[_Unread | ObservedValue] = [unread for _, unread in pairs]
+        if len(group) > 1:
+            group, repeated = settle(_read(*unread) for unread in group)  # type: ignore[misc]
             set_aside.extend(repeated)
         values.extend(group)
         moments.extend([moment] * len(group))
-        first = last
     return Timeline(tuple(moments), tuple(set_aside), tuple(values))
 
 
@@ -212,19 +215,19 @@ def _index(observations: list[tuple[Observation, str | None]]) -> _Index:
     ordinal = 0
     for observation, full_url in observations:
         ordinal += 1
-        if observation.code is not None:
-            _enter(index, observation.code, (ordinal, observation, None, full_url))
-        for component in observation.component or ():
-            ordinal += 1
-            if component.code is not None:
+        _enter(index, observation.code, (ordinal, observation, None, full_url))
+        if observation.component:
+            for component in observation.component:
+                ordinal += 1
                 _enter(index, component.code, (ordinal, observation, component, full_url))
     return dict(index)
 
 
-def _enter(index: _Index, concept: KeyConcept, item: _Indexed) -> None:
-    for coding in concept.coding or ():
-        system = coding.system
-        index[_ALIASES(system, system), coding.code].append(item)
+def _enter(index: _Index, concept: KeyConcept | None, item: _Indexed) -> None:
+    if concept is not None and concept.coding:
+        for coding in concept.coding:
+            system = coding.system
+            index[_ALIASES(system, system), coding.code].append(item)
 
 
 # Bound once: this runs for every code of every Observation. A coding without system or code makes a key nobody asks for.

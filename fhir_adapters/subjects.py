@@ -93,11 +93,11 @@ def own(
             set_aside.append(SetAside(type(item).__name__, None, refusal))
             continue
         key = item.id or full_url or f"#{len(kept)}"
-        if key not in kept:
-            kept[key] = pair
+        first = kept.setdefault(key, pair)
+        if first is pair:
             continue
         set_aside.append(SetAside(type(item).__name__, source_of(item, full_url), Reason.DUPLICATE))
-        if _order(item, dropped, version) > _order(kept[key][0], dropped, version):
+        if _order(item, dropped, version) > _order(first[0], dropped, version):
             kept[key] = pair
     used = []
     for pair in kept.values():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_adapters.errors import InstantError
-from fhir_adapters.instants import Interval, age_bounds, age_years, parse_interval
+from fhir_adapters.instants import Interval, age_bounds, age_years, parse_instant, parse_instants, parse_interval
 
 
 def utc(*parts: int) -> datetime:
@@ -106,3 +106,26 @@ def test_instants_leap_day_birthday_and_unborn() -> None:
     assert age_years(birth, utc(2026, 2, 28)) == 21
     assert age_years(birth, utc(2026, 3, 1)) == 22
     assert age_years(birth, utc(2000, 1, 1)) is None
+
+
+def _one_by_one(texts: list[str]) -> list[datetime] | None:
+    try:
+        return [parse_instant(text) for text in texts]
+    except InstantError:
+        return None
+
+
+_OFTEN = r"\A[0-2]\d{3}-[01]\d-[0-3]\d[Tt ][0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,8})?(Z|z|[+-][0-2]\d:?[0-5]\d)\Z"
+
+
+@given(st.lists(st.from_regex(_OFTEN) | st.datetimes(timezones=st.timezones()).map(datetime.isoformat), max_size=3))
+def test_instants_read_at_once_are_those_read_one_by_one(texts: list[str]) -> None:
+    at_once = parse_instants(texts)
+    if at_once is not None:
+        assert at_once == _one_by_one(texts)
+        assert all(moment.tzinfo is UTC for moment in at_once)
+
+
+def test_instants_reads_the_common_forms_at_once() -> None:
+    texts = ["2024-03-05T10:00:00Z", "2024-03-05T22:30:00.123Z", "2024-03-05T10:00:00+02:00"]
+    assert parse_instants(texts) == _one_by_one(texts)
