@@ -292,6 +292,18 @@ def read_header(data: bytes) -> EntryHeader:
         raise EntryError(_without_values(exc)) from None
 
 
+def header_of(entry: Entry) -> EntryHeader:
+    """What `read_header` reads from the bytes of `entry`."""
+    return EntryHeader(
+        type=str(entry.__struct_config__.tag),
+        id=entry.id,
+        time=entry.time,
+        tenant=entry.tenant,
+        service=entry.service if isinstance(entry, DecisionEntry | FeedbackEntry) else None,
+        payload=entry.payload if isinstance(entry, DecisionEntry | FeedbackEntry) else None,
+    )
+
+
 def format_json(value: object) -> bytes:
     """The RFC 8785 bytes of `value`, which holds only what entries may hold: the rules for kinds to come.
 
@@ -313,7 +325,7 @@ def format_time(time: datetime) -> str:
     """
     if time.tzinfo is None:
         raise EntryError("time: expected a time zone")
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def check_size(data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
-from audit.entry import GapEntry, format_entry, format_time, parse_entry, read_header
+from audit.entry import Entry, EntryHeader, GapEntry, format_entry, format_time, header_of, parse_entry, read_header
 from audit.errors import (
     EntryConflictError,
     EntryError,
@@ -170,13 +170,15 @@ class AuditLog:
         Raises:
             As `append`.
         """
-        items = tuple(self._admit(entry, payload) for entry, payload in entries)
-        receipts = []
-        for outcome in self._group.submit(items):
-            if isinstance(outcome, EntryConflictError):
-                raise outcome
-            receipts.append(outcome)
-        return receipts
+        return self._commit(tuple(self._admit(entry, payload) for entry, payload in entries))
+
+    def record(self, entry: Entry, payload: SealedPayload | None = None) -> LogReceipt:
+        """As `append` of the entry's bytes, which are checked once: when they are made.
+
+        Raises:
+            As `append`.
+        """
+        return self._commit((self._admit_checked(header_of(entry), format_entry(entry), payload),))[0]
 
     def checkpoint(self) -> bytes:
         """The newest signed checkpoint."""
@@ -232,12 +234,21 @@ class AuditLog:
             read_checked_frontier(checkpoint, transaction.node)
             check_extends(known, known_note, checkpoint.size, newest.note, transaction.node)
 
+    def _commit(self, items: tuple[Appendable, ...]) -> list[LogReceipt]:
+        receipts = []
+        for outcome in self._group.submit(items):
+            if isinstance(outcome, EntryConflictError):
+                raise outcome
+            receipts.append(outcome)
+        return receipts
+
     def _admit(self, entry: bytes, payload: SealedPayload | None) -> Appendable:
-        parsed = parse_entry(entry)
-        if parsed.tenant != self._config.tenant:
+        return self._admit_checked(header_of(parse_entry(entry)), entry, payload)
+
+    def _admit_checked(self, header: EntryHeader, entry: bytes, payload: SealedPayload | None) -> Appendable:
+        if header.tenant != self._config.tenant:
             message = f"entry: expected tenant {self._config.tenant}"
             raise EntryError(message)
-        header = read_header(entry)
         if header.payload != (None if payload is None else payload.reference):
             raise EntryError("entry: names another payload than the one given")
         return Appendable(header, entry, leaf_hash(entry), payload)
@@ -254,4 +265,4 @@ class AuditLog:
             reason=gap.reason,
             unacknowledged=gap.unacknowledged,
         )
-        return self._admit(format_entry(entry), None)
+        return self._admit_checked(header_of(entry), format_entry(entry), None)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit.committer import LogReceipt
-from audit.entry import format_entry
 from audit.errors import AuditError
 from audit.log import AuditLog
 from cds_service.cards import Card, present, present_failure
@@ -171,7 +170,7 @@ def record_decision(decision: Decision, desk: Desk) -> LogReceipt:
     try:
         sealed = None if payload is None else desk.log.seal(decision.entry_id, "decision/v1", payload)
         entry = decision_entry(decision, desk.context, None if sealed is None else sealed.reference)
-        return desk.log.append(format_entry(entry), sealed)
+        return desk.log.record(entry, sealed)
     except AuditError as exc:
         log.error("decision not recorded", extra={"error": type(exc).__name__, "entry": decision.entry_id})
         raise NotRecordedError("the decision could not be recorded, so no advice is shown") from exc

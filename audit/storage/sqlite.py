@@ -24,7 +24,7 @@ import apsw
 from audit.errors import StorageError
 from audit.merkle import HASH_BYTES, LeafIndex, Sha256, TreeSize
 from audit.storage import EntrySummary, Query, StoredCheckpoint, StoredEntry
-from audit.storage.sqlite_seal import remove_seal, write_seal
+from audit.storage.sqlite_seal import remove_seal, seal_path, write_seal
 
 DATABASE_FILE = "log.sqlite3"
 LOCK_FILE = "lock"
@@ -99,9 +99,9 @@ def create_database(directory: Path, checkpoint: StoredCheckpoint, *, page_size:
 class SqliteTransaction:
     """Reads and the one write, on a connection that the caller guards."""
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(self, connection: apsw.Connection, seal: Path) -> None:
         self._connection = connection
-        self._path = path
+        self._seal = seal
 
     def newest_checkpoint(self) -> StoredCheckpoint:
         row = self._row("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1")
@@ -165,7 +165,7 @@ class SqliteTransaction:
         if sealed:
             executemany("INSERT INTO payloads VALUES (?, ?)", sealed)
         execute("INSERT INTO checkpoints VALUES (?, ?)", (checkpoint.size, checkpoint.note))
-        remove_seal(self._path)
+        remove_seal(self._seal)
         execute("COMMIT")
 
     def close(self) -> None:
@@ -189,12 +189,13 @@ class SqliteStorage:
             StorageError: missing, not ours, not in WAL mode, or this SQLite is refused.
         """
         self._path = directory / DATABASE_FILE
+        self._seal = seal_path(self._path)
         self._vfs = vfs
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
         with _as_storage_error("open"):
             self._lock_file = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._reader = SqliteTransaction(self._connect(), self._path)
+            self._reader = SqliteTransaction(self._connect(), self._seal)
             self._writer: apsw.Connection | None = None
 
     def _connect(self) -> apsw.Connection:
@@ -214,7 +215,7 @@ class SqliteStorage:
                 if self._writer is None:
                     self._writer = self._connect()
                 self._writer.execute("BEGIN IMMEDIATE")
-                yield SqliteTransaction(self._writer, self._path)
+                yield SqliteTransaction(self._writer, self._seal)
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
             except BaseException:

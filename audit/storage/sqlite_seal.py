@@ -24,7 +24,7 @@ def write_seal(database: Path) -> None:
     """Seals the file; the caller holds the log's lock and has moved all of the write-ahead log into the file."""
     if database.stat().st_size > MAX_SEALED_BYTES:
         return
-    seal = _seal_of(database)
+    seal = seal_path(database)
     fresh = seal.with_suffix(".new")
     with fresh.open("wb") as file:
         file.write(_text(database))
@@ -33,10 +33,10 @@ def write_seal(database: Path) -> None:
     fresh.replace(seal)
 
 
-def remove_seal(database: Path) -> None:
+def remove_seal(seal: Path) -> None:
     """Takes the seal away; called before each commit."""
     with suppress(FileNotFoundError):
-        os.unlink(_seal_of(database))
+        os.unlink(seal)
 
 
 def check_seal(database: Path) -> None:
@@ -45,7 +45,7 @@ def check_seal(database: Path) -> None:
     Raises:
         VerificationError: a byte differs.
     """
-    seal = _seal_of(database)
+    seal = seal_path(database)
     with suppress(FileNotFoundError):
         expected = seal.read_bytes()
         # A writer takes the seal away before it touches the file: only a seal that is still there counts.
@@ -53,7 +53,8 @@ def check_seal(database: Path) -> None:
             raise VerificationError(_PART, "a byte outside of every entry was changed since the store was closed")
 
 
-def _seal_of(database: Path) -> Path:
+def seal_path(database: Path) -> Path:
+    """Where the seal of this file lies."""
     return database.with_name(database.name + SEAL_SUFFIX)
 
 

@@ -20,6 +20,7 @@ from audit.entry import (
     format_entry,
     format_json,
     format_time,
+    header_of,
     parse_entry,
     read_header,
 )
@@ -97,6 +98,11 @@ def test_entry_kinds_round_trip(decision) -> None:
     for entry in [decision(ID), *OTHER_KINDS]:
         assert parse_entry(format_entry(entry)) == entry
         assert rfc8785.dumps(json.loads(format_entry(entry))) == format_entry(entry)
+
+
+def test_entry_header_of_a_value_is_that_of_its_bytes(decision) -> None:
+    for entry in [decision(ID), *OTHER_KINDS]:
+        assert header_of(entry) == read_header(format_entry(entry))
 
 
 def test_entry_header_is_read_from_every_kind(decision) -> None:

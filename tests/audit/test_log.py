@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from audit.entry import GapEntry, format_entry
+from audit.entry import GapEntry, format_entry, parse_entry
 from audit.errors import (
     AppendError,
     EntryConflictError,
@@ -295,3 +295,11 @@ def test_log_closed_or_forked_away_refuses_appends(log, make_entry) -> None:
     log.close()
     with pytest.raises(LogClosedError):
         log.append(*item)
+
+
+def test_log_records_a_value_as_it_appends_its_bytes(log, make_entry) -> None:
+    entry, sealed = make_entry(log, b"value")
+    receipt = log.record(parse_entry(entry), sealed)
+    assert log.append(entry, sealed) == receipt
+    with pytest.raises(EntryError, match="another payload"):
+        log.record(parse_entry(entry), None)
