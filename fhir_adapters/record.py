@@ -215,19 +215,22 @@ def _index(observations: list[tuple[Observation, str | None]]) -> _Index:
     ordinal = 0
     for observation, full_url in observations:
         ordinal += 1
-        _enter(index, observation.code, (ordinal, observation, None, full_url))
+        concept = observation.code
+        if concept is not None and concept.coding:
+            item = (ordinal, observation, None, full_url)
+            for coding in concept.coding:  # not a function: it would be called for every Observation
+                index[_ALIASES(coding.system, coding.system), coding.code].append(item)
         if observation.component:
             for component in observation.component:
                 ordinal += 1
-                _enter(index, component.code, (ordinal, observation, component, full_url))
+                if component.code is not None:
+                    _enter(index, component.code, (ordinal, observation, component, full_url))
     return dict(index)
 
 
-def _enter(index: _Index, concept: KeyConcept | None, item: _Indexed) -> None:
-    if concept is not None and concept.coding:
-        for coding in concept.coding:
-            system = coding.system
-            index[_ALIASES(system, system), coding.code].append(item)
+def _enter(index: _Index, concept: KeyConcept, item: _Indexed) -> None:
+    for coding in concept.coding or ():
+        index[_ALIASES(coding.system, coding.system), coding.code].append(item)
 
 
 # Bound once: this runs for every code of every Observation. A coding without system or code makes a key nobody asks for.
