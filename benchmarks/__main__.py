@@ -1,7 +1,7 @@
 """`python -m benchmarks` (`make bench`): one call's cost with everything on, beside the floor, in one run.
 
 Everything on: the model, its explanation, its card, and the signed log, durable before the answer. The floor is in `floor.py`.
-Both run under the same server with the same settings and answer the same bytes in turns. Writes benchmarks/results.json
+Both run under the same server, one worker each, and answer the same bytes in turns. Writes benchmarks/results.json
 and the section "speed" of docs/measurements.md, unless `--dry`.
 """
 
@@ -26,6 +26,8 @@ SIZES = (50, 1000)
 _HOW = (
     "`make bench`. Everything on: model, explanation, card, signed log, durable before the answer. The floor is a bare Flask "
     "app that decodes the same prefetch with msgspec and answers a card of fixed size; same server, one worker, in turns. "
+    "What differs: the floor runs one thread, as it never waits, and Bedside four and the log's, as calls that wait for the "
+    "disk share a commit; Bedside waits 10 s for the log, not 0.25 s. Both freeze the collector after the start. "
     "Every Observation sent has a code that the model reads, as from an EHR that ignores `_count`."
 )
 _SYNC = (
