@@ -48,6 +48,7 @@ def make_server(factory: str, *, host: str, port: int, workers: int, threads: in
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
+        respawn_failed_workers=True,  # a worker that was killed is replaced, and the service goes on
         blocking_threads=threads,
         log_access=False,
         log_level="warning",  # type: ignore[arg-type]

@@ -93,11 +93,16 @@ def _answer(query: Query, service: CdsService, observations: int, newest: dateti
         case "MedicationRequest":
             return searchset([_order(*item, newest) for item in _DRUGS])
         case "Encounter":
-            return searchset([_stay(newest)])
+            return searchset([_stay(newest)] if _in_hospital(service) else [])
         case "Observation":
             return searchset(_observations(query, service, observations, newest))
         case _:
             return searchset([])
+
+
+def _in_hospital(service: CdsService) -> bool:
+    """Whether the service is for people in hospital: then it cannot do without the stay."""
+    return any(query.resource == "Encounter" and query.required for query in service.queries)
 
 
 def _known_codes(query: Query) -> list[str]:
@@ -110,9 +115,7 @@ def _observations(query: Query, service: CdsService, observations: int, newest: 
     """The query's share of the Observations: they go round over all codes the service asks for, newest first."""
     asked = [q for q in service.queries if q.resource == "Observation"]
     turns = [(q.name, code) for q in asked for code in _known_codes(q)]
-    if any(
-        q.resource == "Encounter" for q in service.queries
-    ):  # in hospital vital signs are noted 8 times as often as labs
+    if _in_hospital(service):  # there vital signs are noted 8 times as often as labs
         turns += 7 * [turn for turn in turns if turn[1] in _VITAL_SIGNS]
     span = min((q.lookback for q in asked if q.lookback is not None), default=timedelta(days=2))
     step = span * 0.9 / observations

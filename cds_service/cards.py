@@ -119,11 +119,13 @@ def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) ->
     if finding.figures:
         blocks.append("\n".join(f"- {label}: {figure}" for label, figure in finding.figures))
     if finding.reasons:
-        blocks.append(f"**What moved this estimate**, compared with {manifest.explanation.baseline}:")
+        blocks.append(
+            f"**What moved this estimate**, compared with {manifest.explanation.baseline}. "
+            "These are contributions inside the model, not causes and not effects of treatment:"
+        )
         blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
         if finding.comparison:
             blocks.append(finding.comparison)
-        blocks.append("These are contributions inside the model, not causes and not effects of treatment.")
     if finding.missing or gaps:
         blocks.append("**Not available**")
         blocks.append("\n".join(f"- {escape(item)}" for item in (*finding.missing, *gaps)))

@@ -7,7 +7,8 @@ CDS Hooks 2.0.1, "Prefetch tokens" and "HTTP Status Codes". Each key has one of 
  - an OperationOutcome, or what cannot answer the query: asked from the FHIR server if there is one;
  - absent: asked from the FHIR server if there is one.
 A required key that stays without an answer makes the call fail with 412. Any other is a gap, and gaps are told on the card:
-what could not be had must not read as what is not there.
+what could not be had must not read as what is not there. Where silence means "no" (no diagnosis, no drug), a required search
+of which anything is missing or unreadable makes the model abstain.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ import msgspec
 
 from cds_service.errors import MissingDataError
 from cds_service.request import FhirAuthorization, HookRequest
-from fhir_adapters.documents import Document, decode_document
+from fhir_adapters.documents import Document, decode_document, reports_failure
 from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError, UpstreamTooLargeError
 from fhir_adapters.queries import Query, search_url
 from fhir_adapters.reasons import WORDS, Reason
 from fhir_adapters.record import PatientRecord, build_record
-from fhir_adapters.resources import Bundle, PatientId
+from fhir_adapters.resources import Bundle, OperationOutcome, Patient, PatientId
 
 KeyState = Literal["sent", "part sent", "nothing found", "error", "absent"]
 Answer: TypeAlias = Sequence[bytes] | FhirUpstreamError
@@ -39,6 +40,8 @@ Fetch: TypeAlias = Callable[[str, FhirAuthorization | None, Mapping[str, str]], 
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 # Set aside for one of these reasons may be the very thing a model looks for; the other reasons settle the matter.
+# Of these a model takes what it does not find for "no"; of measurements, for "not measured".
+_SILENCE_IS_NO = frozenset({"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"})
 _GAPS = frozenset(
     {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
 )
@@ -51,6 +54,7 @@ class Gathered:
     Attributes:
         fhir_origin: the FHIR server that was asked, None if none was.
         gaps: what could not be had or read, in words without values.
+        unsure: the required keys whose silence would mean "no" and of which something is missing or could not be read.
     """
 
     record: PatientRecord
@@ -59,6 +63,7 @@ class Gathered:
     failed: tuple[str, ...]
     fhir_origin: str | None
     gaps: tuple[str, ...]
+    unsure: tuple[str, ...]
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -99,6 +104,8 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     usable = [*(received[name] for name in sent), *(page for pages in got.values() for page in pages)]
     record = build_record(PatientId(request.context.patient_id), usable, base_url=request.fhir_server)
     _require_patient(record, states, queries)
+    cut = {query.name for query in wanted if _is_cut(answers.get(query.name), query)}
+    parts = {name: [received[name]] for name in sent} | {name: list(pages) for name, pages in got.items()}
     asked = any(not isinstance(answer, OriginNotAllowedError) for answer in answers.values())
     return Gathered(
         record=record,
@@ -107,9 +114,25 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
         failed=tuple(query.name for query in failed),
         fhir_origin=_origin(request.fhir_server) if asked else None,
         gaps=tuple(_gap_words(query, query.name in partial) for query in failed)
-        + tuple(_cut_words(query) for query in wanted if _is_cut(answers.get(query.name), query))
+        + tuple(_cut_words(query) for query in wanted if query.name in cut)
         + _set_aside_words(record),
+        unsure=tuple(
+            query.name
+            for query in queries
+            if query.required
+            and query.resource in _SILENCE_IS_NO
+            and (query.name in partial | cut or _holds_unreadable(record, query.name, parts))
+        ),
     )
+
+
+def _holds_unreadable(record: PatientRecord, name: str, parts: Mapping[str, list[Document]]) -> bool:
+    """Whether something under this key could not be read, or not as this patient's."""
+    if not any(item.reason in _GAPS for item in record.set_aside):
+        return False
+    person = [document for part in parts.values() for document in part if isinstance(document, Patient)]
+    alone = build_record(record.patient_id, [*person, *parts.get(name, ())])
+    return any(item.reason in _GAPS for item in alone.set_aside)
 
 
 def key_state(document: bytes | None, query: Query) -> KeyState:
@@ -125,8 +148,11 @@ def _state(document: Document, query: Query) -> KeyState:
         return _undecoded_state(document, query)
     if not isinstance(document, Bundle):
         return "sent" if type(document).__name__ == query.resource else "error"
-    is_page = any(link.relation == "next" for link in document.link or ())
-    is_short = query.count is None or len(document.entry or ()) < query.count
+    entries = document.entry or ()
+    if any(isinstance(entry.resource, OperationOutcome) and reports_failure(entry.resource) for entry in entries):
+        return "error"
+    is_page = any(link.relation == "next" for link in document.link or ()) or len(entries) < (document.total or 0)
+    is_short = query.count is None or len(entries) < query.count
     return "part sent" if is_page and is_short else "sent"
 
 

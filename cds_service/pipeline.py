@@ -21,7 +21,6 @@ from cds_service.gather import Fetch, Gathered, gather
 from cds_service.request import HookRequest, parse_hook_request
 from cds_service.response import response_bytes
 from cds_service.services import CdsService
-from fhir_adapters.record import PatientRecord
 from model_artifacts.assessment import Abstention, Finding
 from model_artifacts.runtime import Assessed, ReleasedModel
 
@@ -76,6 +75,12 @@ class Judged:
             return "failed"
         return "abstained" if isinstance(self.assessed.assessment, Abstention) else "answered"
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the model has nothing to say about this patient; the decision is recorded all the same."""
+        assessment = self.assessed and self.assessed.assessment
+        return isinstance(assessment, Abstention) and assessment.silent
+
 
 def answer(body: bytes, service: CdsService, desk: Desk) -> bytes:
     """The 200 answer to the hook call in `body`.
@@ -91,30 +96,34 @@ def answer(body: bytes, service: CdsService, desk: Desk) -> bytes:
     watch.lap("parse")
     gathered = _gather(request, service, desk, received_at, watch)
     watch.lap("gather")
-    judged, card = _advise(service, gathered, request, desk, received_at, watch)
-    receipt = _record(request, service, desk, received_at, watch, gathered, judged, (card,))
-    return response_bytes((card,), receipt, desk.smart_launch_url)
+    judged, cards = _advise(service, gathered, request, desk, received_at, watch)
+    receipt = _record(request, service, desk, received_at, watch, gathered, judged, cards)
+    return response_bytes(cards, receipt, desk.smart_launch_url)
 
 
 def _advise(
     service: CdsService, gathered: Gathered, request: HookRequest, desk: Desk, as_of: datetime, watch: Stopwatch
-) -> tuple[Judged, Card]:
-    """The model's judgement and its card; a model that fails gives a card that says so, never an exception."""
+) -> tuple[Judged, tuple[Card, ...]]:
+    """The model's judgement and its card, none where it has nothing to say here.
+
+    A model that fails gives a card that says so, never an exception.
+    """
     manifest = service.model.manifest
     try:
-        judged, finding = _judge(service.model, gathered.record, as_of)
+        judged, finding = _judge(service.model, gathered, as_of)
         watch.lap("assess")
         page = desk.model_page(manifest.id)
         card = present(finding, manifest, request.context.patient_id, page, desk.new_uuid, gathered.gaps)
+        cards = () if judged.is_silent else (card,)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
         log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
-        judged, card = Judged(None, None), present_failure(manifest, desk.new_uuid)
+        judged, cards = Judged(None, None), (present_failure(manifest, desk.new_uuid),)
     watch.lap("present")
-    return judged, card
+    return judged, cards
 
 
-def _judge(model: ReleasedModel, record: PatientRecord, as_of: datetime) -> tuple[Judged, Finding]:
-    assessed = model.assess(record, as_of)
+def _judge(model: ReleasedModel, gathered: Gathered, as_of: datetime) -> tuple[Judged, Finding]:
+    assessed = model.assess(gathered.record, as_of, gathered.unsure)
     finding = model.interpret(assessed.assessment, model.manifest)
     return Judged(assessed, finding), finding
 
@@ -131,6 +140,10 @@ def _gather(request: HookRequest, service: CdsService, desk: Desk, received_at: 
         watch.lap("gather")
         _record(request, service, desk, received_at, watch, missing, None, ())
         raise
+    except Exception:
+        watch.lap("gather")
+        _record(request, service, desk, received_at, watch, None, Judged(None, None), ())
+        raise
 
 
 def _record(
@@ -139,7 +152,7 @@ def _record(
     desk: Desk,
     received_at: datetime,
     watch: Stopwatch,
-    gathered: Gathered | MissingDataError,
+    gathered: Gathered | MissingDataError | None,
     judged: Judged | None,
     cards: tuple[Card, ...],
 ) -> LogReceipt:
@@ -176,7 +189,11 @@ def record_decision(decision: Decision, desk: Desk) -> LogReceipt:
         raise NotRecordedError("the decision could not be recorded, so no advice is shown") from exc
 
 
-def _prefetch_states(gathered: Gathered | MissingDataError) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _prefetch_states(
+    gathered: Gathered | MissingDataError | None,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    if gathered is None:
+        return (), (), ()
     if isinstance(gathered, MissingDataError):
         return (), (), gathered.keys
     return gathered.prefetched, gathered.fetched, gathered.failed

@@ -64,6 +64,8 @@ def replay(payload: bytes, models: Mapping[str, ReleasedModel]) -> ReplayReport:
             return _report(stored, "answer-differs", repeated)
         assessment = model.conclude(answer, inputs)
     finding = model.interpret(assessment, model.manifest)  # (4)
+    if isinstance(assessment, Abstention) and assessment.silent:
+        return _report(stored, "card-differs" if stored.cards else "reproduced", repeated)
     uuids = _uuids(stored.cards)
     card = present(finding, model.manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps)
     return _report(stored, "reproduced" if (card.to_json(),) == stored.cards else "card-differs", repeated)

@@ -86,8 +86,13 @@ def _open(resource: AnyResource, full_url: str | None, located: Located, set_asi
         located.by_type[type(resource)].append((resource, full_url))
 
 
+def reports_failure(outcome: OperationOutcome) -> bool:
+    """Whether the server reports an error; warnings and information (Epic's "no results") are none."""
+    return any(issue.severity in _FAILURES for issue in outcome.issue or ())
+
+
 def _failures(outcome: OperationOutcome) -> Iterator[SetAside]:
-    """One entry per error the server reports; warnings and information (Epic's "no results") are not failures."""
+    """One entry per error the server reports."""
     for issue in outcome.issue or ():
         if issue.severity in _FAILURES:
             yield SetAside("OperationOutcome", None, Reason.OPERATION_OUTCOME, _name(issue.code) or "")

@@ -297,6 +297,7 @@ class Bundle(_Resource, tag="Bundle", frozen=True):
 
     id: str | None = None
     type: str | None = None
+    total: int | None = None
     link: tuple[BundleLink, ...] | None = None
     entry: tuple[BundleEntry, ...] | None = None
 

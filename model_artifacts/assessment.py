@@ -59,11 +59,15 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class AbstentionReason:
-    """Why no prediction is given. `code` is for the log, `text` for the clinician, `evidence` names the input if one is."""
+    """Why no prediction is given. `code` is for the log, `text` for the clinician, `evidence` names the input if one is.
+
+    `silent` says that there is nothing for the clinician to read: the decision is logged, and no card is shown.
+    """
 
     code: str
     text: str
     evidence: str | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Abstention:
     evidence: tuple[Evidence, ...]
     set_aside: tuple[str, ...]
     outside_population: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether the model has no business with this patient at all, and says nothing."""
+        return any(reason.silent for reason in self.reasons)
 
 
 Assessment: TypeAlias = Prediction | Abstention

@@ -21,6 +21,7 @@ from model_artifacts.manifest import ModelManifest, Output, displayed
 MAX_REASONS = 6
 MAX_HEADLINE_CHARS = 140  # a card's summary must be shorter
 NO_ANSWER = "This says nothing about how high or low the risk is."
+LEAST_SHOWN = 0.0005  # of one decimal: what would round to 0.0 %
 MIN_CONTRIBUTION = 0.0005  # below a twentieth of a percentage point nothing is worth a line
 
 UNIT_WORDS = {
@@ -53,7 +54,7 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
     first = manifest.outputs[0]
     risk = prediction.outputs[first.name]
     band = manifest.band(risk)
-    statements = [f"{natural_frequency(risk, first.event)}."]
+    statements = [f"{natural_frequency(risk, first.event, first.floor)}."]
     statements += _interval_words(prediction, manifest)
     if band.meaning:
         statements.append(band.meaning)
@@ -61,13 +62,13 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
     return Finding(
         code=f"{first.name}:{band.code}",
         urgency=band.indicator,
-        headline=f"{capitalised(first.label)}: {percent(risk)} ({band.label})",
+        headline=f"{capitalised(first.label)}: {percent(risk, first.floor)} ({band.label})",
         statements=tuple(statements),
         reasons=reasons,
         missing=_missing_words(prediction.evidence, prediction.set_aside),
         considerations=band.consider,
         figures=tuple(
-            (output.label, percent(prediction.outputs[output.name]))
+            (output.label, percent(prediction.outputs[output.name], output.floor))
             for output in manifest.outputs[1:]
             if output.name in prediction.outputs
         ),
@@ -108,18 +109,20 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def percent(probability: float) -> str:
-    """The probability as a percentage with one decimal: 0.1234 gives "12.3 %"; extremes are not overstated."""
-    if probability < 0.0005:
-        return "below 0.1 %"
+def percent(probability: float, floor: float = LEAST_SHOWN) -> str:
+    """The probability as a percentage with one decimal: 0.1234 gives "12.3 %"; below `floor` no figure is shown."""
+    if probability < floor:
+        return f"below {100 * max(floor, 0.001):g} %"
     if probability >= 0.9995:
         return "above 99.9 %"
     return f"{100 * displayed(probability):.1f} %"
 
 
-def natural_frequency(probability: float, event: str) -> str:
+def natural_frequency(probability: float, event: str, floor: float = LEAST_SHOWN) -> str:
     """The probability as a count of people: "Of 100 people with these values, about 12 would …"; never none and never all."""
     shown = displayed(probability)
+    if probability < floor and floor >= 0.01:
+        return f"Of 100 people with these values, fewer than {round(100 * floor)} would be expected to have {event}"
     of = 100 if 0.01 <= shown <= 0.99 else 1000
     count = round(shown * of)
     if count == 0:
@@ -148,11 +151,12 @@ def comparison_words(
     if not reasons:
         return ""
     explained = prediction.outputs[manifest.artifact.explained]
+    floor = manifest.outputs[manifest.explained_index].floor
     shown = sum(points(moved.contribution) for _, moved in reasons)
     others = 100 * (displayed(explained) - displayed(prediction.baseline)) - shown
     return (
-        f"Without these differences the estimate would be {percent(prediction.baseline)}. Those listed move it by "
-        f"{_signed(shown)} percentage points together, all others by {_signed(others)}, to {percent(explained)}. "
+        f"Without these differences the estimate would be {percent(prediction.baseline, floor)}. Those listed move it by "
+        f"{_signed(shown)} percentage points together, all others by {_signed(others)}, to {percent(explained, floor)}. "
         "A value that lowers it is not for that reason a healthy one, nor one that raises it a target of treatment."
     )
 
@@ -194,7 +198,7 @@ def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str
         low, high = prediction.spread[first.name]
         members = manifest.artifact.members
         words.append(
-            f"The {members} networks of the ensemble say {percent(low)} to {percent(high)}: "
+            f"The {members} networks of the ensemble say {percent(low, first.floor)} to {percent(high, first.floor)}: "
             "how far they disagree, not a confidence interval."
         )
     words.append(manifest.uncertainty.text)
@@ -235,7 +239,9 @@ def _missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -
             by_absence.setdefault(absence_words(item.absence), []).append(item.label)
     told = {f"{label}: {why}" for why, labels in by_absence.items() for label in labels}
     rest = tuple(reason for reason in set_aside if reason not in told)
-    return tuple(f"{', '.join(labels)}: {why}" for why, labels in by_absence.items()) + _set_aside_words(rest)
+    return tuple(capitalised(f"{', '.join(labels)}: {why}") for why, labels in by_absence.items()) + _set_aside_words(
+        rest
+    )
 
 
 def absence_words(absence: str | None) -> str:

@@ -57,6 +57,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     label: str  # "10-year risk of cardiovascular disease"
     event: str  # "a heart attack, a stroke or heart failure within 10 years"
+    floor: float = 0.0005  # estimates below it are shown as "below": what the evaluation cannot tell apart from nothing
     optional: bool = False  # may be not-a-number where the model doesn't define it (a 30-year risk at 65)
 
 
@@ -74,11 +75,12 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One condition of the population, evaluated by `population.py`; unmet, the model abstains with `text`."""
 
-    kind: Literal["age", "alive", "no-condition", "icu-stay", "sex-recorded"]
+    kind: Literal["age", "alive", "no-condition", "icu-stay", "no-hospital-stay", "sex-recorded"]
     text: str
     at_least: float | None = None
     at_most: float | None = None
     codes: str | None = None  # file in the model folder holding a code list
+    silent: bool = False  # unmet, there is nothing to say: no card, only the log's entry
 
 
 class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from fhir_adapters.codes import ICD9CM, ICD10, ICD10CM, Code, in_category
+from fhir_adapters.codes import ICD9CM, ICD10, ICD10CM, SNOMED, Code, in_category
 from fhir_adapters.instants import Interval
 from fhir_adapters.mappings.condition import ConditionEntry
 from fhir_adapters.mappings.encounter import EncounterEntry
@@ -34,6 +34,8 @@ _ICU_WORDS = re.compile(
 _NOT_ADULT = re.compile(r"\b(NICU|PICU|neonatal|pa?ediatric)\b", re.IGNORECASE)
 _ICD = frozenset({ICD10CM, ICD9CM, ICD10})
 _TRANSFER = timedelta(hours=1)  # a move between two units interrupts no stay
+# v3-ActCode's encounter classes of people who are acutely ill or lie in hospital; EMER is the emergency department.
+_HOSPITAL_CLASSES = frozenset({"IMP", "ACUTE", "NONAC", "EMER", "OBSENC", "SS"})
 _OPEN_STATUSES = frozenset({"in-progress", "unknown", "onleave"})
 
 
@@ -65,18 +67,33 @@ def unmet_criteria(
         text = "the data sent hold no Patient resource, so age, sex and whether the patient is alive are unknown"
         return (AbstentionReason("outside-population:patient-unknown", text),)
     return tuple(
-        AbstentionReason(f"outside-population:{criterion.kind}", criterion.text)
+        AbstentionReason(
+            f"outside-population:{criterion.kind}", _text(criterion, record, as_of), silent=criterion.silent
+        )
         for criterion in manifest.population.criteria
         if not _CHECKS[criterion.kind](criterion, folder, record, as_of)
     )
 
 
+def _text(criterion: Criterion, record: PatientRecord, as_of: datetime) -> str:
+    """The criterion's words; of an age that is known, the age itself."""
+    age = record.patient.age(as_of) if criterion.kind == "age" and record.patient is not None else None
+    return criterion.text if age is None else f"the patient is {age} years old"
+
+
 @dataclass(frozen=True, slots=True)
 class CodeList:
-    """A list of diagnoses: single codes, and ICD categories with everything below them."""
+    """A list of diagnoses: single codes, ICD categories with everything below them, and words for what has no code."""
 
     codes: frozenset[Code]
     categories: tuple[Code, ...]
+    words: re.Pattern[str] | None = None
+
+    def names(self, condition: ConditionEntry) -> bool:
+        """Whether the diagnosis is on the list: by its codes, or by its words where it has none that could be looked up."""
+        if is_coded(condition):
+            return any(map(self.holds, condition.codes))
+        return self.words is not None and self.words.search(condition_words(condition)) is not None
 
     def holds(self, code: Code) -> bool:
         """Whether `code` is on the list, or lies in one of its categories."""
@@ -93,11 +110,23 @@ def read_code_list(path: Path) -> CodeList:
         ManifestError: the file is missing or not such a list.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["codes"]
-        codes = [Code(item["system"], item["code"], item.get("display", "")) for item in tables]
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        codes = [Code(item["system"], item["code"], item.get("display", "")) for item in content["codes"]]
     except (OSError, tomllib.TOMLDecodeError, KeyError) as exc:
         raise ManifestError(f"code list {path.name}: {type(exc).__name__}") from exc
-    return CodeList(frozenset(codes), tuple(code for code in codes if code.system in _ICD))
+    listed = "|".join(re.escape(word) for word in content.get("words", ()))
+    words = re.compile(rf"\b(?:{listed})\b", re.IGNORECASE) if listed else None
+    return CodeList(frozenset(codes), tuple(code for code in codes if code.system in _ICD), words)
+
+
+def is_coded(condition: ConditionEntry) -> bool:
+    """Whether the diagnosis has a code of a system that lists of diagnoses are written in."""
+    return any(code.system in _ICD or code.system == SNOMED for code in condition.codes)
+
+
+def condition_words(condition: ConditionEntry) -> str:
+    """Everything a diagnosis without a code is called."""
+    return " / ".join((condition.text, *(f"{code.code} {code.display}" for code in condition.codes)))
 
 
 def _icu_stay(entry: EncounterEntry, as_of: datetime) -> IcuStay | None:
@@ -149,9 +178,7 @@ def _check_sex_recorded(_criterion: Criterion, _folder: Path, record: PatientRec
 def _check_no_condition(criterion: Criterion, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
     """A suspected or resolved diagnosis counts too: where it may be there, the model rather abstains."""
     listed = read_code_list(folder / (criterion.codes or ""))
-    return not any(
-        listed.holds(code) for condition in record.conditions if _known_at(condition, as_of) for code in condition.codes
-    )
+    return not any(listed.names(condition) for condition in record.conditions if _known_at(condition, as_of))
 
 
 def _known_at(condition: ConditionEntry, as_of: datetime) -> bool:
@@ -162,6 +189,16 @@ def _known_at(condition: ConditionEntry, as_of: datetime) -> bool:
 def _check_icu_stay(criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:
     stay = current_icu_stay(record, as_of)
     return stay is not None and _within((as_of - stay.start).total_seconds() / 3600, criterion)
+
+
+def _check_no_hospital_stay(_criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    return not any(
+        entry.status in _OPEN_STATUSES
+        and entry.covers(as_of)
+        and entry.class_code is not None
+        and entry.class_code.code in _HOSPITAL_CLASSES
+        for entry in record.encounters
+    )
 
 
 def _within(value: float, criterion: Criterion) -> bool:
@@ -175,4 +212,5 @@ _CHECKS: dict[str, Callable[[Criterion, Path, PatientRecord, datetime], bool]] =
     "sex-recorded": _check_sex_recorded,
     "no-condition": _check_no_condition,
     "icu-stay": _check_icu_stay,
+    "no-hospital-stay": _check_no_hospital_stay,
 }

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -47,7 +47,7 @@ from model_artifacts.assessment import (
 )
 from model_artifacts.errors import ArtifactError, GraphOutputError
 from model_artifacts.explanation import attribute, check_completeness
-from model_artifacts.finding import absence_words, interpret_by_bands
+from model_artifacts.finding import absence_words, capitalised, interpret_by_bands
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Sha256, read_manifest
 from model_artifacts.population import unmet_criteria
@@ -133,8 +133,10 @@ class ReleasedModel:
         """The FHIR data the model asks for."""
         return self.inputs.queries()
 
-    def assess(self, record: PatientRecord, as_of: datetime) -> Assessed:
+    def assess(self, record: PatientRecord, as_of: datetime, unsure: Sequence[str] = ()) -> Assessed:
         """The model's assessment of `record` as known at `as_of` (aware UTC).
+
+        `unsure` names searches whose silence would mean "no" and of which something is missing or could not be read.
 
         Raises:
             GraphOutputError: the graph's answer must not be shown.
@@ -143,7 +145,7 @@ class ReleasedModel:
         unmet = unmet_criteria(self.manifest, self.folder, record, as_of)  # (6)
         if unmet:
             return Assessed(self._abstain(unmet, inputs, outside=True), inputs, None)
-        lacking = _lacking(self.manifest, inputs)  # (7)
+        lacking = _unsure(unsure) + _lacking(self.manifest, inputs)  # (7)
         if lacking:
             return Assessed(self._abstain(lacking, inputs, outside=False), inputs, None)
         answer = self.run(inputs.arrays)  # (8)
@@ -254,6 +256,16 @@ def _interpreter(package: str, folder: Path) -> Interpreter:
         interpret: Interpreter = importlib.import_module(f"{package}.finding").interpret
         return interpret
     return interpret_by_bands
+
+
+def _unsure(searches: Sequence[str]) -> tuple[AbstentionReason, ...]:
+    """What was not found there would count as "no", so it must not be taken for complete."""
+    return tuple(
+        AbstentionReason(
+            "record-incomplete", f"{capitalised(name.replace('_', ' '))}: could not be received or read completely"
+        )
+        for name in searches
+    )
 
 
 def _lacking(manifest: ModelManifest, inputs: ModelInputs) -> tuple[AbstentionReason, ...]:

@@ -343,7 +343,7 @@ def _check_absence(name: str, missing: str, assessment: Assessment) -> None:
         assert isinstance(assessment, Abstention)
         assert assessment.outside_population or missing in {reason.evidence for reason in assessment.reasons}
     elif isinstance(assessment, Prediction):
-        assert any(item.label in line for line in finding.missing)
+        assert any(item.label.lower() in line.lower() for line in finding.missing)
     else:
         assert {reason.code for reason in assessment.reasons} <= {"too-few-inputs", "unlike-training-data"}
 

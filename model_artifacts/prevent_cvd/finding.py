@@ -84,7 +84,11 @@ def _derived_words(found: dict[str, Evidence]) -> tuple[str, ...]:
 
 def _silence_words(found: dict[str, Evidence]) -> tuple[str, ...]:
     labels = [found[name].label for name in _ABSENT_BY_SILENCE if found[name].value == 0.0]
-    return (f"{', '.join(labels)}: taken as no, as the record sent shows none",) if labels else ()
+    told = (f"{', '.join(labels)}: taken as no, as the record sent shows none",) if labels else ()
+    doubts = (
+        (item.label, (item.note or "").partition("; ")[2]) for item in (found[name] for name in _ABSENT_BY_SILENCE)
+    )
+    return told + tuple(f"{label}: {doubt}" for label, doubt in doubts if doubt)
 
 
 def _pressure_options(prediction: Prediction, found: dict[str, Evidence]) -> tuple[str, ...]:
@@ -95,7 +99,7 @@ def _pressure_options(prediction: Prediction, found: dict[str, Evidence]) -> tup
     guideline = "the 2025 AHA/ACC guideline"
     if found["bp_treatment"].value:
         return (
-            f"Systolic pressure is above {guideline}'s goal of 130 mmHg on treatment: adherence and dose could be reviewed.",
+            f"Systolic pressure is not below {guideline}'s goal of 130 mmHg: adherence and dose could be reviewed.",
         )
     if systolic >= 140:
         return (f"If 140 mmHg or more is confirmed, {guideline} recommends drug treatment: consider discussing it.",)

@@ -20,12 +20,13 @@ from fhir_adapters.mappings.medication import MedicationEntry
 from fhir_adapters.reasons import Reason
 from fhir_adapters.record import PatientRecord
 from model_artifacts.inputs import Evidence
-from model_artifacts.population import read_code_list
+from model_artifacts.population import is_coded, read_code_list
 
 _FOLDER = Path(__file__).parent
 _CODES = tomllib.loads((_FOLDER / "codes.toml").read_text(encoding="utf-8"))
 SMOKING_STATUS = Code(LOINC, "72166-2", "Tobacco smoking status")
 SMOKING_MAX_AGE = timedelta(days=3 * 365)  # US Core and the CMS tobacco measures ask for it at least every two years
+_OLD_ORDER = timedelta(days=2 * 365)
 _UNCERTAIN = frozenset({"unconfirmed", "provisional", "differential"})
 
 
@@ -66,10 +67,14 @@ def read_diabetes(record: PatientRecord, as_of: datetime) -> Evidence:
     """Whether a diagnosis of diabetes stands."""
     listed = read_code_list(_FOLDER / "diabetes.toml")
     for entry in record.conditions:
-        if _stands(entry, as_of) and any(map(listed.holds, entry.codes)):
+        if _stands(entry, as_of) and listed.names(entry):
             began = entry.onset or entry.recorded
             return _yes("diabetes", "Diabetes", entry.source, began, entry.text)
-    return _no("diabetes", "Diabetes", "no such diagnosis among the conditions sent")
+    note = "no such diagnosis among the conditions sent"
+    uncoded = sum(not is_coded(entry) for entry in record.conditions)
+    if uncoded:
+        note += f"; {uncoded} of the diagnoses could not be looked up, as no code was sent"
+    return _no("diabetes", "Diabetes", note)
 
 
 def read_treatment(record: PatientRecord, as_of: datetime, name: str, label: str, drugs: DrugClass) -> Evidence:
@@ -78,7 +83,9 @@ def read_treatment(record: PatientRecord, as_of: datetime, name: str, label: str
     found = [entry for entry in current if drugs.has(entry)]
     if found:
         newest = max(found, key=lambda entry: "" if entry.when is None else entry.when.start.isoformat())
-        return _yes(name, label, newest.source, newest.when, newest.text, drugs.note)
+        old = newest.when is not None and as_of - newest.when.start > _OLD_ORDER
+        notes = (drugs.note, "ordered more than two years ago" if old else None)
+        return _yes(name, label, newest.source, newest.when, newest.text, "; ".join(filter(None, notes)) or None)
     nameless = sum(not any(letter.isalpha() for letter in _words(entry)) for entry in current)
     note = "no such drug among the active medications sent"
     if nameless:

@@ -86,6 +86,7 @@ class PreventInputs:
         return (
             Query("patient", "Patient", required=True),
             Query("conditions", "Condition", required=True),
+            Query("current_encounters", "Encounter", status=("in-progress",)),
             Query("active_medications", "MedicationRequest", status=("active",), required=True),
             Query("blood_pressure", "Observation", _PANELS + _codes(("sbp",)), lookback=2 * _YEAR, count=10),
             Query("body_mass_index", "Observation", _codes(("bmi",)), lookback=2 * _YEAR, count=5),

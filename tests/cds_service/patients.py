@@ -75,6 +75,7 @@ def prefetch(moment: datetime, patient_id: str = PATIENT_ID) -> dict[str, Json]:
     return {
         "patient": patient(patient_id),
         "conditions": bundle(diabetes(patient_id)),
+        "current_encounters": bundle(),
         "active_medications": bundle(),
         "blood_pressure": bundle(observation(1, "8480-6", 151.0, "mm[Hg]", moment, patient_id)),
         "body_mass_index": bundle(observation(2, "39156-5", 31.0, "kg/m2", moment, patient_id)),

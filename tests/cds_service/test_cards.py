@@ -53,12 +53,12 @@ def test_cards_detail_keeps_its_order(prevent: ReleasedModel) -> None:
         "Statement two.",
         "- 30-year risk: 44.0 %",
         "**What moved this estimate**, compared with a person of the same age",
+        "These are contributions inside the model, not causes and not effects of treatment:",
         (
             "- Systolic pressure: 151 mmHg (2026-03-01 08:05 UTC) raises it by 3.1 percentage points "
             "[preliminary; Observation/1]"
         ),
         "- HDL: 151 mmHg (2026-03-01 08:05 UTC) lowers it by 0.2 percentage points",
-        "These are contributions inside the model, not causes and not effects of treatment.",
         "**Not available**",
         "- HbA1c: not in the data received",
         "- labs: not received",

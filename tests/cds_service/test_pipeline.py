@@ -210,3 +210,97 @@ def test_pipeline_smart_link_only_where_an_app_is_configured(make_desk: MakeDesk
     smart = answered["cards"][0]["links"][0]
     assert smart["type"] == "smart"
     assert json.loads(smart["appContext"])["entryId"] == answered["extension"][RECEIPT_KEY]["entryId"]
+
+
+def _infarction(**changes: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Condition",
+        "id": "mi",
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "22298006"}]},
+        "subject": {"reference": f"Patient/{patients.PATIENT_ID}"},
+        **changes,
+    }
+
+
+ERROR = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "exception"}]}
+
+
+@pytest.mark.parametrize("key", ["conditions", "active_medications"])
+@pytest.mark.parametrize(
+    ("prefetched", "refused"),
+    [
+        (patients.bundle(ERROR), True),
+        (patients.bundle(patients.diabetes(), ERROR), True),
+        ({"resourceType": "Bundle", "entry": "x"}, False),
+        (patients.bundle(_infarction(subject=None)), False),
+        (patients.bundle(_infarction(code={"coding": {"code": "22298006"}})), False),
+        (patients.bundle(_infarction(subject={"reference": "Patient/somebody-else"})), False),
+        ({"resourceType": "Bundle", "type": "searchset", "total": 14}, False),
+        (patients.bundle(next_page=True), False),
+    ],
+    ids=[
+        "error",
+        "part and error",
+        "no entries",
+        "no subject",
+        "unreadable",
+        "another's",
+        "total without entries",
+        "page",
+    ],
+)
+def test_pipeline_what_was_not_read_of_diagnoses_and_drugs_is_not_taken_for_none(
+    key: str, prefetched: dict[str, Any], refused: bool, make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    """Each of these once gave a risk as if there were no diagnosis and no drug."""
+    desk, body = make_desk(), _body(**{key: prefetched})
+    if refused:
+        with pytest.raises(MissingDataError) as raised:
+            answer(body, desk.services[0], desk)
+        assert raised.value.keys == (key,)
+        return
+    (card,) = _answer(desk, body)["cards"]
+    assert "not calculated" in card["summary"]
+    assert f"{key.replace('_', ' ').capitalize()}: could not be received or read completely" in card["detail"]
+    assert _entry(audit_log)["abstention"] == ["record-incomplete"]
+
+
+def test_pipeline_diagnoses_without_a_code_are_looked_at_by_their_words_or_told(make_desk: MakeDesk) -> None:
+    known = _infarction(code={"text": "Old myocardial infarction"})
+    (card,) = _answer(make_desk(), _body(conditions=patients.bundle(known)))["cards"]
+    assert card["summary"].endswith("not calculated: cardiovascular disease is already known")
+    other = _infarction(code={"text": "something else"})
+    (card,) = _answer(make_desk(), _body(conditions=patients.bundle(other)))["cards"]
+    assert "- Diabetes: 1 of the diagnoses could not be looked up, as no code was sent" in card["detail"]
+
+
+def test_pipeline_a_model_without_business_here_says_nothing_and_is_recorded(
+    make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    stay = {
+        "resourceType": "Encounter",
+        "id": "e",
+        "status": "in-progress",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": f"Patient/{patients.PATIENT_ID}"},
+        "period": {"start": "2020-01-01T00:00:00Z"},
+    }
+    answered = _answer(make_desk(), _body(current_encounters=patients.bundle(stay)))
+    assert answered["cards"] == []
+    entry = _entry(audit_log, answered["extension"][RECEIPT_KEY]["index"])
+    assert (entry["status"], entry["abstention"], entry["cards"]) == (
+        "abstained",
+        ["outside-population:no-hospital-stay"],
+        [],
+    )
+
+
+def test_pipeline_a_fault_while_gathering_is_recorded(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    desk = replace(make_desk(), fetch=broken)
+    body = patients.encoded(patients.call(None, **patients.fhir_access("https://fhir.example.org/r4")))
+    with pytest.raises(ZeroDivisionError):
+        answer(body, desk.services[0], desk)
+    assert _entry(audit_log)["status"] == "failed"

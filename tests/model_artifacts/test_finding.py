@@ -332,3 +332,12 @@ def _every_text_of(manifest: ModelManifest) -> str:
 
 def test_finding_texts_of_a_manifest_command_nothing() -> None:
     assert not re.search(r"\b(must|should|start|stop|prescribe|order)\b", _every_text_of(MANIFEST), re.IGNORECASE)
+
+
+def test_finding_shows_no_figure_below_what_was_evaluated() -> None:
+    assert percent(0.004, 0.01) == "below 1 %"
+    assert percent(0.01, 0.01) == "1.0 %"
+    assert (
+        natural_frequency(0.0002, EVENT, 0.01)
+        == f"Of 100 people with these values, fewer than 1 would be expected to have {EVENT}"
+    )

@@ -93,7 +93,7 @@ def test_manifest_without_a_required_member_is_refused(member: str) -> None:
         (lambda m: m["bands"][2].update(at_least=0.075), "bands must ascend"),
         (lambda m: m["bands"][2].update(at_least=1.0), "band bounds must be probabilities below 1"),
         (lambda m: m["files"].pop("known_cvd.toml"), "a criterion's code list must be among the files"),
-        (lambda m: m["population"]["criteria"][3].pop("codes"), "a criterion's code list must be among the files"),
+        (lambda m: m["population"]["criteria"][-1].pop("codes"), "a criterion's code list must be among the files"),
         (lambda m: m["artifact"].update(opset=16), "opset 16 is not in 17–23"),
         (lambda m: m["artifact"].update(opset=24), "opset 24 is not in 17–23"),
         (lambda m: m["artifact"].update(sha256="0" * 63), "sha256 must be 64 hexadecimal digits"),

@@ -37,9 +37,9 @@ def _with(*criteria: Criterion) -> ModelManifest:
 
 def _unmet(criterion: Criterion, record: PatientRecord, folder: Path = FOLDER, as_of: datetime = AS_OF) -> bool:
     reasons = unmet_criteria(_with(criterion), folder, record, as_of)
-    assert all(
-        (reason.code, reason.text) == (f"outside-population:{criterion.kind}", criterion.text) for reason in reasons
-    )
+    age = record.patient.age(as_of) if criterion.kind == "age" and record.patient is not None else None
+    text = criterion.text if age is None else f"the patient is {age} years old"
+    assert all((reason.code, reason.text) == (f"outside-population:{criterion.kind}", text) for reason in reasons)
     return bool(reasons)
 
 
@@ -122,6 +122,14 @@ KNOWN_CVD = Criterion("no-condition", "cardiovascular disease is known", codes="
         (_condition(SNOMED, "22298006", subject={"reference": "Patient/other"}), False),
         (_condition(ICD10CM, "J45"), False),
         (_condition("urn:local", "I21.4"), False),
+        (_condition("urn:local", "X1") | {"code": {"text": "Old myocardial infarction, 2014"}}, True),
+        (_condition("urn:local", "X1") | {"code": {"coding": [{"code": "X1", "display": "TIA"}]}}, True),
+        (_condition("urn:local", "X1") | {"code": {"text": "angioma of the skin"}}, False),
+        (
+            _condition(ICD10CM, "Z82.49")
+            | {"code": {"coding": [{"system": ICD10CM, "code": "Z82.49"}], "text": "Family: stroke"}},
+            False,
+        ),
     ],
 )
 def test_population_without_a_diagnosis_counts_history_but_not_what_was_refuted(
@@ -130,11 +138,44 @@ def test_population_without_a_diagnosis_counts_history_but_not_what_was_refuted(
     assert _unmet(KNOWN_CVD, _record(condition)) is outside
 
 
+def _encounter(code: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter",
+        "id": "e",
+        "status": "in-progress",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code},
+        "subject": {"reference": "Patient/p"},
+        "period": {"start": "2026-01-01T08:00:00Z"},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("encounter", "outside"),
+    [
+        (_encounter("IMP"), True),
+        (_encounter("EMER"), True),
+        (_encounter("AMB"), False),
+        (_encounter("IMP", status="finished"), False),
+        (_encounter("IMP", period={"start": "2026-01-01T08:00:00Z", "end": "2026-01-03T08:00:00Z"}), False),
+        (_encounter("IMP", subject={"reference": "Patient/other"}), False),
+    ],
+)
+def test_population_of_people_who_are_not_in_hospital(encounter: dict[str, Any], outside: bool) -> None:
+    assert _unmet(Criterion("no-hospital-stay", "in hospital"), _record(encounter)) is outside
+
+
+def test_population_reason_is_silent_where_its_criterion_is() -> None:
+    criterion = Criterion("alive", "deceased", silent=True)
+    (reason,) = unmet_criteria(_with(criterion), FOLDER, _record(deceasedBoolean=True), AS_OF)
+    assert reason.silent
+
+
 def test_population_reasons_come_in_the_manifests_order() -> None:
     criteria = (KNOWN_CVD, Criterion("alive", "deceased"), Criterion("age", "too old", at_most=20))
     record = _record(_condition(SNOMED, "22298006"), deceasedBoolean=True)
-    assert [reason.text for reason in unmet_criteria(_with(*criteria), FOLDER, record, AS_OF)] == [
-        c.text for c in criteria
+    assert [reason.code for reason in unmet_criteria(_with(*criteria), FOLDER, record, AS_OF)] == [
+        f"outside-population:{criterion.kind}" for criterion in criteria
     ]
 
 
