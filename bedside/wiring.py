@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from flask import Flask
 
-from audit.entry import ConfigEntry, format_entry, format_time
+from audit.entry import ConfigEntry, format_time
 from audit.errors import AuditError
 from audit.log import AuditLog, LogConfig
 from bedside.config import Config, ConfigError, load_config
@@ -186,6 +186,7 @@ def _build_app() -> Flask:
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     add_model_pages(app, {service.model.manifest.id: service.model for service in desk.services})
     gc.collect()
+    gc.set_threshold(10_000, 10, 10)  # a call makes thousands of objects and no cycles
     gc.freeze()  # what lives now lives as long as the process: the collector need not look at it again
     return app
 
@@ -207,4 +208,4 @@ def _record_start(desk: Desk, config: Config) -> None:
         config=desk.context.config,
         models=tuple(service.model.identity.artifact_sha256 for service in desk.services),
     )
-    desk.log.append(format_entry(entry))
+    desk.log.record(entry)

@@ -44,6 +44,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _SILENCE_IS_NO = frozenset({"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"})
 _GAPS = frozenset(
     {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
+    | {Reason.CONTRADICTORY}
 )
 
 

@@ -135,6 +135,8 @@ _Reading = tuple[float | None, Reason | None, str]
 def read_number(observed: ObservedValue, spec: FeatureSpec | EventSpec) -> _Reading:
     """The value in the spec's unit, or the reason it can't be used and words for it without the value (rule 2)."""
     value = observed.value
+    if observed.status == "registered":
+        return None, Reason.NO_VALUE, ""
     if value is None:
         worded = observed.text or observed.answers
         return None, Reason.NOT_A_NUMBER if worded and observed.absent_reason is None else Reason.NO_VALUE, ""
@@ -182,8 +184,8 @@ def _single(
     spec: FeatureSpec, ordered: Iterable[ObservedValue], as_of: datetime, set_aside: list[SetAside]
 ) -> FeatureValue:
     """The first result of the order that records a measurement decides (rule 3)."""
-    passed_over = Reason.MISSING
-    for observed in ordered:
+    passed_over, results = Reason.MISSING, iter(ordered)
+    for observed in results:
         number, reason, words = read_number(observed, spec)
         if spec.max_age is not None and as_of - _moment(observed) > spec.max_age:
             number, reason, words = None, Reason.STALE, ""
@@ -195,7 +197,7 @@ def _single(
         return FeatureValue(
             *(spec.name, spec.label, number, spec.unit, observed.observed_at, observed.source),
             absence=reason,
-            note=_note(observed),
+            note=_joined(_note(observed), _rival(number, observed, next(results, None), spec)),
             precision=observed.precision,
         )
     return FeatureValue(spec.name, spec.label, None, spec.unit, absence=passed_over)
@@ -246,10 +248,24 @@ def _empty(past: list[ObservedValue], window: list[ObservedValue]) -> Reason:
     return Reason.STALE if past else Reason.MISSING
 
 
+def _rival(number: float | None, observed: ObservedValue, other: ObservedValue | None, spec: FeatureSpec) -> str | None:
+    """Words for a second, different result of the same moment: the record doesn't say which of the two is right."""
+    if number is None or other is None or other.observed_at != observed.observed_at:
+        return None
+    second, _, _ = read_number(other, spec)
+    if second is None or abs(second - number) <= _CONTRADICTION * abs(number):
+        return None
+    return f"another result of the same time says {second:.4g}"
+
+
+def _joined(*notes: str | None) -> str | None:
+    return "; ".join(note for note in notes if note) or None
+
+
 def _note(observed: ObservedValue) -> str | None:
     notes = []
     if observed.preliminary:
-        notes.append(f"{observed.status} result")
+        notes.append("preliminary result" if observed.status == "preliminary" else "result not marked final")
     if observed.timing == "issued":
         notes.append("dated by its report")
     return "; ".join(notes) or None

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     IMPLAUSIBLE = "implausible"
     MISSING = "missing"
     STALE = "stale"
+    CONTRADICTORY = "contradictory"
 
 
 WORDS: dict[Reason, str] = {
@@ -51,6 +52,7 @@ WORDS: dict[Reason, str] = {
     Reason.IMPLAUSIBLE: "outside the plausible range",
     Reason.MISSING: "not in the data received",
     Reason.STALE: "too old",
+    Reason.CONTRADICTORY: "sent more than once, and the copies disagree",
 }
 
 

@@ -149,13 +149,25 @@ def build_record(patient_id: PatientId, documents: Iterable[Document], *, base_u
 def _find_patient(
     patient_id: PatientId, patients: list[tuple[Patient, str | None]], set_aside: list[SetAside]
 ) -> PatientEntry | None:
-    found: PatientEntry | None = None
+    """The person; of copies that disagree, what they disagree on is unknown, and a death that one tells of counts."""
+    copies: list[PatientEntry] = []
     for patient, _ in patients:
         if patient.id != patient_id:
             set_aside.append(SetAside("Patient", None, Reason.OTHER_PATIENT))
-        elif found is None:
-            found = read_patient(patient, patient_id)
-    return found
+        else:
+            copies.append(read_patient(patient, patient_id))
+    if not copies:
+        return None
+    first, *others = copies
+    if any(other != first for other in others):
+        set_aside.append(SetAside("Patient", f"Patient/{patient_id}", Reason.CONTRADICTORY))
+    return PatientEntry(
+        id=patient_id,
+        gender=first.gender if all(other.gender == first.gender for other in others) else None,
+        birth=first.birth if all(other.birth == first.birth for other in others) else None,
+        deceased=any(copy.deceased for copy in copies),
+        deceased_at=next((copy.deceased_at for copy in copies if copy.deceased_at), None),
+    )
 
 
 def _dropped(item: Observation | Encounter | AnyMedicationUse) -> Reason | None:

@@ -2,7 +2,8 @@
 
 What a value is: a number with a unit, a number with a comparator ("<0.02": a bound, not a value), words, or coded answers.
 `valueString` that spells a number ("6.3", "<0.02 ng/mL") is read as one. Status handling: entered-in-error and cancelled never
-come here; preliminary is kept and flagged; registered and unknown have a value or they don't.
+come here; final, amended and corrected count; preliminary, unknown and any other status are kept and flagged; what is only
+registered has no result yet, whatever is sent with it.
 
 When a value was observed: effectiveDateTime, effectiveInstant, or the end of effectivePeriod (a 24-hour mean is known at its
 end); `issued` only if there is none of these, and then `timing` says so. A date without a time counts from its first moment.
@@ -25,7 +26,7 @@ from fhir_adapters.reasons import Reason, SetAside
 from fhir_adapters.resources import Observation, ObservationComponent, WireQuantity
 from fhir_adapters.units import canonical_unit
 
-PRELIMINARY = frozenset({"preliminary", "registered", "unknown"})
+FINAL = frozenset({"final", "amended", "corrected"})
 CORRECTED = frozenset({"amended", "corrected"})
 
 _NUMBER = re.compile(r"\s*(<=|>=|<|>)?\s*([+-]?\d{1,12}(?:\.\d{1,12})?)\s*(\D.{0,30})?")
@@ -57,7 +58,7 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def preliminary(self) -> bool:
-        return self.status in PRELIMINARY
+        return self.status not in FINAL
 
     @property
     def precision(self) -> Precision:
@@ -74,7 +75,7 @@ class ObservedValue(msgspec.Struct, frozen=True, gc=False):
 
 def status_rank(status: str) -> int:
     """2 for corrected results, 1 for final ones, 0 for what may still change."""
-    return 2 if status in CORRECTED else 0 if status in PRELIMINARY else 1
+    return 2 if status in CORRECTED else 1 if status in FINAL else 0
 
 
 def read_observation(

@@ -9,6 +9,7 @@ The codes and drug names are in `codes.toml` and `diabetes.toml`, with their sou
 
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -96,10 +97,11 @@ def read_treatment(record: PatientRecord, as_of: datetime, name: str, label: str
 def read_smoking(record: PatientRecord, as_of: datetime) -> Evidence:
     """The newest answer on smoking; missing if there is none, or only one too old or not to be understood."""
     label = "Current smoking"
-    values = [v for v in record.observations(keys(SMOKING_STATUS)) if v.observed_at and v.observed_at <= as_of]
-    if not values:
+    timeline = record.timeline(keys(SMOKING_STATUS))
+    past = bisect_right(timeline.moments, as_of)
+    if not past:
         return Evidence("smoking", label, None, "", None, None, Reason.MISSING)
-    newest = values[-1]
+    newest = timeline[past - 1]
     answers = {code.code for code in newest.answers}
     words = newest.text or next((code.display for code in newest.answers if code.display), "")
     at, source = newest.observed_at, newest.source

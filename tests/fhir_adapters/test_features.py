@@ -230,3 +230,29 @@ def test_features_events_set_aside_what_cannot_be_read(series: Make, record: Bui
 def test_features_no_events_give_empty_arrays(record: Build, as_of: datetime) -> None:
     events = extract_events(record(), EVENTS, as_of - timedelta(days=2), as_of)
     assert events.times_h.shape == events.variable.shape == events.values.shape == (0,)
+
+
+def test_features_says_when_two_results_of_one_moment_differ(series: Make, record: Build, as_of: datetime) -> None:
+    first, second = series(90, 140)
+    second = {**second, "effectiveDateTime": first["effectiveDateTime"]}
+    value = one(record(first, second), as_of)
+    assert {value.value, value.note} in (
+        {90.0, "another result of the same time says 140"},
+        {140.0, "another result of the same time says 90"},
+    )
+    assert one(record(first, {**first, "id": "again"}), as_of).note is None
+
+
+@pytest.mark.parametrize("status", ["unknown", "", None, "invented"])
+def test_features_flags_a_result_that_is_not_marked_final(
+    status: str | None, series: Make, record: Build, as_of: datetime
+) -> None:
+    value = one(
+        record(*series({"valueQuantity": {"value": 90, "unit": "mg/dL", "code": "mg/dL"}, "status": status})), as_of
+    )
+    assert (value.value, value.note) == (90.0, "result not marked final")
+
+
+def test_features_what_is_only_registered_has_no_result(series: Make, record: Build, as_of: datetime) -> None:
+    registered = {"valueQuantity": {"value": 90, "unit": "mg/dL", "code": "mg/dL"}, "status": "registered"}
+    assert one(record(*series(registered)), as_of).absence == Reason.NO_VALUE

@@ -295,3 +295,15 @@ def test_record_partial_birth_date_leaves_the_age_open(record: Build) -> None:
     assert patient is not None
     assert (patient.age(datetime(2026, 6, 1, tzinfo=UTC)), patient.sex) == (None, None)
     assert patient.age_bounds(datetime(2026, 6, 1, tzinfo=UTC)) == (65, 66)
+
+
+def test_record_of_a_patient_sent_twice_keeps_a_death_and_doubts_what_disagrees() -> None:
+    alive = {"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1970-01-01"}
+    dead = {**alive, "gender": "male", "deceasedBoolean": True}
+    for pair in ((alive, dead), (dead, alive)):
+        found = build_record(PatientId("p"), [json.dumps(item).encode() for item in pair])
+        assert found.patient is not None
+        assert (found.patient.deceased, found.patient.sex) == (True, None)
+        assert found.patient.birth is not None
+        assert [item.reason for item in found.set_aside] == [Reason.CONTRADICTORY]
+    assert not build_record(PatientId("p"), [json.dumps(alive).encode()] * 2).set_aside
