@@ -32,6 +32,7 @@ from audit.proof import format_proof
 from audit.storage import Query
 from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
+from audit.storage.sqlite_seal import is_sealed
 from audit.verify import Trust, verify_log, verify_receipt
 
 VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
@@ -115,6 +116,8 @@ def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tup
     newest = report.checkpoint
     print(f"valid: {report.entries} entries, {report.checkpoints} checkpoints, {report.payloads} payloads")
     print(f"origin {newest.origin}\nsize {newest.size}\nroot {format_base64(newest.root)}")
+    if not is_sealed(directory):
+        print("not sealed: in use, or not closed cleanly; bytes that belong to no entry were not compared")
     return VALID
 
 

@@ -161,16 +161,18 @@ class _Walk:
 
     def _check_checkpoint(self, stored: StoredCheckpoint) -> None:
         part = f"checkpoint of size {stored.size}"
+        # Entries up to the last good checkpoint stand; with this one, those that come after it lose their warrant.
+        first = 0 if self._covered is None else self._covered.size
+        unwarranted = first if stored.size > first else None
         try:
             checkpoint = open_checkpoint(stored.note, self._trust.log_keys, origin=self._trust.origin)
         except AuditError as exc:
-            raise VerificationError(part, str(exc)) from exc
+            raise VerificationError(part, str(exc), unwarranted) from exc
         if checkpoint.size != stored.size or stored.size != self.size:
-            raise VerificationError(part, f"it says size {checkpoint.size}")
+            raise VerificationError(part, f"it says size {checkpoint.size}", unwarranted)
         if self._covered is not None and checkpoint.origin != self._covered.origin:
-            raise VerificationError(part, "it is of another origin")
+            raise VerificationError(part, "it is of another origin", unwarranted)
         if checkpoint.root != root(self._frontier):
-            first = 0 if self._covered is None else self._covered.size
             reason = f"entries {first} to {stored.size - 1} don't lead to the root of their signed checkpoint"
             raise VerificationError("entry", reason, first)
         self._covered, self.newest_note = checkpoint, stored.note

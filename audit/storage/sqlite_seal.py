@@ -53,6 +53,11 @@ def check_seal(database: Path) -> None:
             raise VerificationError(_PART, "a byte outside of every entry was changed since the store was closed")
 
 
+def is_sealed(directory: Path) -> bool:
+    """Whether the store in `directory` was closed and not opened for writing since."""
+    return any(directory.glob(f"*{SEAL_SUFFIX}"))
+
+
 def seal_path(database: Path) -> Path:
     """Where the seal of this file lies."""
     return database.with_name(database.name + SEAL_SUFFIX)

@@ -69,6 +69,15 @@ def test_commands_verify_a_log(directory, capsys) -> None:
     assert _run("verify", "--log", directory) == 0
 
 
+def test_commands_verify_says_when_a_log_is_not_sealed(directory, capsys) -> None:
+    (seal,) = directory.glob("*.seal")
+    assert _run("verify", directory) == 0
+    assert "not sealed" not in capsys.readouterr().out
+    seal.unlink()
+    assert _run("verify", directory) == 0
+    assert "not sealed: in use, or not closed cleanly" in capsys.readouterr().out
+
+
 def test_commands_verify_names_the_first_bad_index(directory, capsys) -> None:
     data = bytearray((directory / "log.sqlite3").read_bytes())
     place = data.index(b'"band":"high"')

@@ -95,9 +95,9 @@ def test_verify_holds_for_the_empty_log(make_log) -> None:
         ("UPDATE payloads SET idx = 4 WHERE idx = 5", 4, "payload"),
         ("DELETE FROM checkpoints WHERE size = 9", 7, "entry"),
         ("DELETE FROM checkpoints", None, "checkpoints"),
-        ("UPDATE checkpoints SET note = zeroblob(9) WHERE size = 5", None, "checkpoint of size 5"),
-        ("UPDATE checkpoints SET note = substr(note, 2) WHERE size = 2", None, "checkpoint of size 2"),
-        ("UPDATE checkpoints SET size = 8 WHERE size = 9", None, "checkpoint of size 8"),
+        ("UPDATE checkpoints SET note = zeroblob(9) WHERE size = 5", 4, "checkpoint of size 5"),
+        ("UPDATE checkpoints SET note = substr(note, 2) WHERE size = 2", 1, "checkpoint of size 2"),
+        ("UPDATE checkpoints SET size = 8 WHERE size = 9", 7, "checkpoint of size 8"),
         ("PRAGMA user_version = 9", None, "store"),
     ],
 )  # fmt: skip

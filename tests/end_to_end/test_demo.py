@@ -68,6 +68,7 @@ def test_demo_log_with_any_byte_changed_does_not_verify(
     store = audit / "log.sqlite3"
     data = store.read_bytes()
     assert main(["audit", "verify", str(audit)]) == 0
+    assert "not sealed" not in capsys.readouterr().out
     member = b'"id":"' + read_header(_entry_of(audit, LeafIndex(3))).id.encode()
     start = data.index(member)
     for place in (*range(7, len(data), len(data) // 400), *range(start, start + len(member))):
