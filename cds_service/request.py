@@ -84,7 +84,7 @@ def parse_hook_request(body: bytes) -> HookRequest:
     except msgspec.ValidationError as exc:
         raise BadRequestError(f"request is not a CDS Hooks call: {_without_values(exc)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadRequestError(f"request body is not JSON: {len(body)} bytes") from None
+        raise BadRequestError(f"request body is not JSON in UTF-8, or nested too deeply: {len(body)} bytes") from None
     if not 0 < len(wire.hook_instance) <= MAX_HOOK_INSTANCE_CHARS:
         raise BadRequestError("hookInstance: expected a UUID string")
     return HookRequest(

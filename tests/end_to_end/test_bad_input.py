@@ -55,7 +55,7 @@ def _card(answer: requests.Response) -> dict[str, Any]:
 
 
 def _not_json(body: bytes) -> str:
-    return f"request body is not JSON: {len(body)} bytes"
+    return f"request body is not JSON in UTF-8, or nested too deeply: {len(body)} bytes"
 
 
 def _with_member(text: bytes) -> bytes:
