@@ -62,7 +62,7 @@ def run_demo(options: argparse.Namespace) -> int:
             _verify_receipts(receipts, folder / "audit" / "log.vkey")
         _say("4. The whole log, re-hashed entry by entry; then one decision repeated from its encrypted inputs")
         code = code or _run(["-m", "bedside", "audit", "verify", str(folder / "audit")], environment)
-        code = code or _run(["-m", "bedside", "audit", "replay", "1"], environment)
+        code = code or _run(["-m", "bedside", "audit", "replay", "latest"], environment)
         if options.once or code:
             return code
         with _started(ehr, environment, f"http://127.0.0.1:{options.ehr_port}/"):
@@ -106,8 +106,8 @@ def _verify_receipts(receipts: Path, vkey: Path) -> None:
         AuditError: a receipt doesn't verify.
     """
     trust = Trust(load_vkeys(vkey))
-    for path in sorted(receipts.glob("*.tlog-proof")):
-        report = verify_receipt(path.read_bytes(), trust)
+    reports = [verify_receipt(path.read_bytes(), trust) for path in receipts.glob("*.tlog-proof")]
+    for report in sorted(reports, key=lambda report: report.index):
         sys.stdout.write(f"valid: index {report.index} of {report.checkpoint.size} in {report.checkpoint.origin}\n")
 
 

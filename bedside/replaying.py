@@ -6,16 +6,28 @@ import argparse
 import sys
 from typing import Any
 
-from audit.entry import read_header
+from audit.entry import DecisionEntry, parse_entry, read_header
+from audit.errors import AuditError
+from audit.log import AuditLog
 from audit.merkle import LeafIndex
+from audit.storage import Query
 from bedside.wiring import load_models, open_log, read_config
 from cds_service.replay import replay
+
+LATEST = "latest"
+SEARCHED = 1000
+
+
+class NothingToReplayError(AuditError):
+    """No recorded decision holds an answer that could be repeated."""
 
 
 def add_replay(verbs: Any) -> None:
     """Adds the verb."""
     parser = verbs.add_parser("replay", help="repeat a recorded decision; needs the payload key")
-    parser.add_argument("index", type=int, help="index of the decision in the log")
+    parser.add_argument(
+        "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
+    )
     parser.set_defaults(run=run_replay)
 
 
@@ -24,17 +36,31 @@ def run_replay(options: argparse.Namespace) -> int:
     config = read_config()
     audit_log = open_log(config)
     try:
-        entry = read_header(audit_log.entry(LeafIndex(options.index)))
+        index = _latest_answered(audit_log) if options.index == LATEST else LeafIndex(options.index)
+        entry = read_header(audit_log.entry(index))
         if entry.payload is None:
-            sys.stdout.write(f"entry {options.index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
+            sys.stdout.write(f"entry {index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
             return 1
-        report = replay(audit_log.payload(LeafIndex(options.index)), load_models(config))
+        report = replay(audit_log.payload(index), load_models(config))
     finally:
         audit_log.close()
     sys.stdout.write(
-        f"entry {options.index}: {report.outcome}\n"
+        f"entry {index}: {report.outcome}\n"
         f"model {report.model_id} {report.model_version}\n"
         f"recorded answer {report.recorded_answer or 'none, the model abstained before it ran'}\n"
         f"repeated answer {report.repeated_answer or 'none'}\n"
     )
     return 0 if report.outcome == "reproduced" else 1
+
+
+def _index(text: str) -> int | str:
+    return text if text == LATEST else int(text)
+
+
+def _latest_answered(audit_log: AuditLog) -> LeafIndex:
+    """The newest of the last decisions in which a graph ran and gave a band."""
+    for found in audit_log.find(Query(type="decision/v1", limit=SEARCHED)):
+        entry = parse_entry(audit_log.entry(found.index))
+        if isinstance(entry, DecisionEntry) and entry.output is not None and entry.output.band is not None:
+            return found.index
+    raise NothingToReplayError(f"replay: none of the last {SEARCHED} decisions was answered by a model")

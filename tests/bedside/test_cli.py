@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bedside.cli import main
+from tests.cds_service import patients
 from tests.conftest import RunningBedside, clean_environment, released_packages, run_bedside
 
 VERBS = [
@@ -128,3 +130,12 @@ def test_cli_module_runs_as_a_program(tmp_path: Path) -> None:
     done = run_bedside("doctor", environment=clean_environment(BEDSIDE_SERVER_PORT="no"), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "bedside: environment variable BEDSIDE_SERVER_PORT: expected int, got 'no'\n"
+
+
+def test_cli_replay_of_the_latest_answer(bedside: RunningBedside) -> None:
+    now = datetime.now(UTC)
+    answered = bedside.post(patients.encoded(patients.call(patients.prefetch(now)))).json()
+    bedside.post(patients.encoded(patients.call(patients.prefetch(now) | {"cholesterol": None})))
+    done = bedside.run("audit", "replay", "latest")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"entry {answered['extension']['org.bedside.receipt']['index']}: reproduced\n")

@@ -52,7 +52,9 @@ def test_demo_once_shows_cards_and_proves_them(demonstration: tuple[CompletedPro
     assert int(summary[2]) > 0
     assert len(re.findall(r"^valid: index", done.stdout, re.MULTILINE)) == int(summary[1])
     assert re.search(rf"^valid: {int(summary[1]) + 1} entries, ", done.stdout, re.MULTILINE)
-    assert "entry 1: reproduced" in done.stdout
+    assert re.search(
+        r"^entry \d+: reproduced\nmodel \w+ 1.0.0\nrecorded answer [0-9a-f]{64}$", done.stdout, re.MULTILINE
+    )
     receipts = list((folder / "receipts").glob("*.tlog-proof"))
     assert len(receipts) == int(summary[1])
     trust = Trust(load_vkeys(folder / "audit" / "log.vkey"))
