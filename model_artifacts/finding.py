@@ -191,16 +191,20 @@ def date_words(evidence: Evidence) -> str:
     return "" if moment is None else moment.astimezone(UTC).strftime(formats[evidence.precision])
 
 
+def _spread_words(low: str, high: str, members: int) -> str:
+    if low == high:
+        return f"All {members} networks of the ensemble say {low}."
+    return (
+        f"The {members} networks of the ensemble say {low} to {high}: how far they disagree, not a confidence interval."
+    )
+
+
 def _interval_words(prediction: Prediction, manifest: ModelManifest) -> list[str]:
     first = manifest.outputs[0]
     words = []
     if first.name in prediction.spread:
-        low, high = prediction.spread[first.name]
-        members = manifest.artifact.members
-        words.append(
-            f"The {members} networks of the ensemble say {percent(low, first.floor)} to {percent(high, first.floor)}: "
-            "how far they disagree, not a confidence interval."
-        )
+        low, high = (percent(end, first.floor) for end in prediction.spread[first.name])
+        words.append(_spread_words(low, high, manifest.artifact.members))
     words.append(manifest.uncertainty.text)
     conformal = manifest.uncertainty.conformal
     if prediction.outcome_set is not None and conformal is not None:

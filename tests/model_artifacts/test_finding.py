@@ -341,3 +341,13 @@ def test_finding_shows_no_figure_below_what_was_evaluated() -> None:
         natural_frequency(0.0002, EVENT, 0.01)
         == f"Of 100 people with these values, fewer than 1 would be expected to have {EVENT}"
     )
+
+
+def test_finding_of_networks_that_agree_shows_one_figure() -> None:
+    prediction = replace(
+        _prediction(0.0002), spread={MANIFEST.outputs[0].name: (Probability(0.0001), Probability(0.0003))}
+    )
+    assert any(
+        re.fullmatch(r"All \d+ networks of the ensemble say below 0\.1 %\.", words)
+        for words in interpret_by_bands(prediction, MANIFEST).statements
+    )
