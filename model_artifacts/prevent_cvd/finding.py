@@ -83,12 +83,16 @@ def _derived_words(found: dict[str, Evidence]) -> tuple[str, ...]:
 
 
 def _silence_words(found: dict[str, Evidence]) -> tuple[str, ...]:
-    labels = [found[name].label for name in _ABSENT_BY_SILENCE if found[name].value == 0.0]
-    told = (f"{', '.join(labels)}: taken as no, as the record sent shows none",) if labels else ()
-    doubts = (
-        (item.label, (item.note or "").partition("; ")[2]) for item in (found[name] for name in _ABSENT_BY_SILENCE)
+    """What was taken as no, and what in the record leaves a doubt about it."""
+    absent = [found[name] for name in _ABSENT_BY_SILENCE if found[name].value == 0.0]
+    if not absent:
+        return ()
+    doubts = ((item.label, (item.note or "").partition("; ")[2]) for item in absent)
+    labels = ", ".join(item.label for item in absent)
+    return (
+        f"{labels}: taken as no, as the record sent shows none",
+        *(f"{label}: {doubt}" for label, doubt in doubts if doubt),
     )
-    return told + tuple(f"{label}: {doubt}" for label, doubt in doubts if doubt)
 
 
 def _pressure_options(prediction: Prediction, found: dict[str, Evidence]) -> tuple[str, ...]:

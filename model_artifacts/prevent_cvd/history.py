@@ -90,7 +90,7 @@ def read_treatment(record: PatientRecord, as_of: datetime, name: str, label: str
     nameless = sum(not any(letter.isalpha() for letter in _words(entry)) for entry in current)
     note = "no such drug among the active medications sent"
     if nameless:
-        note += f"; {nameless} of them could not be recognised, as no name was sent"
+        note += f"; {nameless} of the medications could not be recognised, as no name was sent"
     return _no(name, label, note)
 
 

@@ -122,3 +122,21 @@ def test_finding_never_commands():
     records += [complete(), complete(without=["8480-6", "72166-2"])]
     for record in records:
         assert not any(command.search(text) for text in finding(record).considerations)
+
+
+def test_finding_of_an_old_order_doubts_it_where_it_counts_and_not_as_missing():
+    """Once it stood under what is not available."""
+    order = medication("Hydrochlorothiazide 25 MG Oral Tablet") | {"authoredOn": "1982-03-02T09:00:00Z"}
+    found = finding(complete(instead=[order]))
+    treatment = next(item for item, _ in found.reasons if item.name == "bp_treatment")
+    assert treatment.note is not None
+    assert treatment.note.endswith("ordered more than two years ago")
+    assert not any("two years" in line for line in found.missing)
+
+
+def test_finding_tells_drugs_that_could_not_be_recognised():
+    nameless = medication("x") | {"medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "1"}]}}
+    assert (
+        "Statin: 1 of the medications could not be recognised, as no name was sent"
+        in finding(complete(instead=[nameless])).missing
+    )
