@@ -112,4 +112,4 @@ def test_history_only_current_orders_count(row):
 def test_history_says_that_a_drug_without_a_name_was_not_recognised():
     note = statin(medication("", code="123")).note
     assert note is not None
-    assert "1 of them could not be recognised" in note
+    assert "1 of the medications could not be recognised" in note
