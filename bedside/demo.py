@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -138,6 +139,8 @@ def _await_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def _wait() -> None:
+    """Until Ctrl-C, or until asked to end: then the servers this program started end with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)

@@ -86,7 +86,7 @@ def make_report(
     return {
         "what": "5-fold cross-fitting by patient: each figure is of models that never saw the rows it is computed on; the "
         "released ensemble repeats the recipe on all stays and is not scored on them",
-        "selection": "architecture and settings were chosen among about twenty by cross-validation on these stays, so the "
+        "selection": "architecture and settings were chosen among more than a dozen by cross-validation on these stays, so the "
         "figures may be slightly optimistic",
         "interval": f"95 % percentile bootstrap over patients, {BOOTSTRAPS} draws ({SUBGROUP_BOOTSTRAPS} in subgroups)",
         "cohort": _describe(cohort),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +23,7 @@ from bedside.cli import main
 from bedside.demo import ORIGIN
 from demo.client import CdsCall, Via
 from demo.ehr import PocketEhr, running_ehr
-from tests.conftest import RunningBedside, clean_environment, free_port, released_packages, run_bedside
+from tests.conftest import RunningBedside, await_answer, clean_environment, free_port, released_packages, run_bedside
 
 
 @pytest.fixture
@@ -118,3 +122,25 @@ def test_demo_card_through_fhir_is_the_card_with_prefetch(ehr: PocketEhr) -> Non
         through_fhir = _card_texts(ehr.client.patient_view(chart, Via.FHIR))
         assert with_prefetch == through_fhir, chart.note
         assert with_prefetch
+
+
+def test_demo_leaves_its_pages_open_and_ends_what_it_started(tmp_path: Path) -> None:
+    port, ehr_port = free_port(), free_port()
+    arguments = ["demo", "--directory", str(tmp_path), "--port", str(port), "--ehr-port", str(ehr_port)]
+    with (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bedside", *arguments], env=clean_environment(), stdout=out, stderr=out
+        )
+        try:
+            await_answer(process, f"http://127.0.0.1:{port}/models")
+            while b"Open in a browser" not in (tmp_path / "out").read_bytes():
+                assert process.poll() is None
+                time.sleep(0.1)
+            await_answer(process, f"http://127.0.0.1:{ehr_port}/")
+            await_answer(process, f"http://127.0.0.1:{port}/models/icu_mortality")
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+    for ended in (port, ehr_port):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", ended)) != 0
