@@ -120,11 +120,16 @@ def _started(arguments: list[str], environment: dict[str, str], ready_url: str) 
         _await_ready(process, ready_url)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the server to end, and ends it if it will not."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _await_ready(process: subprocess.Popen[bytes], url: str) -> None:

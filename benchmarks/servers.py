@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedside.demo import stop
+
 _START_DEADLINE_S = 30.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -54,11 +56,7 @@ def running(
         _await_answer(process, port)
         yield Server(process.pid, port, time.perf_counter() - begin)
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process)
 
 
 def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:

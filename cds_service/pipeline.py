@@ -112,9 +112,10 @@ def _advise(
     try:
         judged, finding = _judge(service.model, gathered, as_of)
         watch.lap("assess")
-        page = desk.model_page(manifest.id)
-        card = present(finding, manifest, request.context.patient_id, page, desk.new_uuid, gathered.gaps)
-        cards = () if judged.is_silent else (card,)
+        page, patient_id = desk.model_page(manifest.id), request.context.patient_id
+        cards: tuple[Card, ...] = ()
+        if not judged.is_silent:
+            cards = (present(finding, manifest, patient_id, page, desk.new_uuid, gathered.gaps),)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
         log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
         judged, cards = Judged(None, None), (present_failure(manifest, desk.new_uuid),)

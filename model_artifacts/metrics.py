@@ -157,10 +157,6 @@ def _section(name: str, value: Any) -> Section:
     return Section(name, kind, tuple(found.notes), tuple(found.figures), tuple(found.grids))
 
 
-def _is_leaf(value: Any) -> bool:
-    return not isinstance(value, (dict, list)) or _figure("", value) is not None
-
-
 def _cell(name: str, value: Any) -> Cell:
     """The value as one cell, or None where it is an object or a list of objects."""
     if isinstance(value, bool):
