@@ -27,6 +27,42 @@ class MediaTypeError(ServiceError):
     issue = "not-supported"
 
 
+class UnauthenticatedError(ServiceError):
+    """The call does not show who makes it (401). The answer never says why; `why` is a code for the operations log.
+
+    Attributes:
+        why: a fixed word, such as "expired", never a part of the token.
+        issuer: the registered issuer the token named, None if it named no registered one.
+    """
+
+    issue = "login"
+
+    def __init__(self, why: str, issuer: str | None = None) -> None:
+        super().__init__("authentication required")
+        self.why = why
+        self.issuer = issuer
+
+
+class ForbiddenError(ServiceError):
+    """The client is known and may not do this (403)."""
+
+    issue = "forbidden"
+
+
+class TooManyCallsError(ServiceError):
+    """The client calls more often than was agreed (429).
+
+    Attributes:
+        retry_after_s: whole seconds until a call is accepted again.
+    """
+
+    issue = "throttled"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class UnknownServiceError(ServiceError):
     """No service has this id (404)."""
 
