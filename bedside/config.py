@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from bedside.tables import ClientTable, ServiceTable, TenantTable
 
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -46,12 +48,14 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_on_loopback: Annotated[
         bool, "answer callers without credentials; refused unless host is a loopback address"
     ] = False
+    open_discovery: Annotated[bool, "answer the discovery document without credentials; calls need them"] = False
+    trusted_proxies: Annotated[tuple[str, ...], "networks (CIDR) whose `Client-Cert` header is believed"] = ()
 
 
 class Fhir(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which FHIR servers may be asked, and for how long."""
 
-    allowed_servers: Annotated[tuple[str, ...], "base URLs; only these are ever asked"] = ()
+    allowed_servers: Annotated[tuple[str, ...], "base URLs for an open service; clients have their own"] = ()
     deadline_s: Annotated[Seconds, "for everything one call fetches"] = 3.0
     max_pages: Annotated[Count, "pages of one search"] = 10
     max_response_bytes: Annotated[Count, "all pages of one search together"] = 16 * 1024 * 1024
@@ -74,6 +78,24 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "prevent_cvd",
         "icu_mortality",
     )
+    shadow: Annotated[tuple[str, ...], "ids of models that run and are logged, and show nothing to anyone"] = ()
+
+
+class Ward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often the same finding is shown."""
+
+    quiet_s: Annotated[
+        Annotated[float, Meta(ge=0, le=31_536_000)], "the same finding is not shown again within it; 0: always shown"
+    ] = 0.0
+    quiet_per: Annotated[
+        Literal["patient", "user"], "patient: shown once to whoever comes first; user: once to each user"
+    ] = "patient"
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What worker processes share and a restart must not forget: spent tokens, switches, findings shown."""
+
+    directory: Annotated[Path, "small databases without patient data"] = Path("var/state")
 
 
 class SmartApp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,12 +113,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audit: Audit = Audit()
     models: Models = Models()
     smart_app: SmartApp = SmartApp()
+    ward: Ward = Ward()
+    state: State = State()
+    clients: tuple[ClientTable, ...] = ()
+    services: tuple[ServiceTable, ...] = ()
+    tenants: tuple[TenantTable, ...] = ()
 
     @property
     def public_url(self) -> str:
         """Base URL as the EHR sees it, without a trailing slash."""
         host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
         return self.server.public_url.rstrip("/") or f"http://{host}:{self.server.port}"
+
+
+SECTIONS = tuple(name for name in Config.__struct_fields__ if name not in ("clients", "services", "tenants"))
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
@@ -140,7 +170,7 @@ def _read_tables(path: Path | None) -> dict[str, Any]:
 
 def _find_setting(name: str) -> tuple[str, str]:
     wanted = name.removeprefix("BEDSIDE_").lower()
-    for section in Config.__struct_fields__:
+    for section in SECTIONS:
         for setting in type(getattr(Config(), section)).__struct_fields__:
             if wanted == f"{section}_{setting}":
                 return section, setting
@@ -168,16 +198,27 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"access.open_on_loopback: expected server.host to be a loopback address, got {config.server.host}"
         )
+    if config.access.open_on_loopback and config.clients:
+        raise ConfigError("access.open_on_loopback: expected false where clients are registered, got true")
     for server in config.fhir.allowed_servers:
-        parts = _split("fhir.allowed_servers", server)
-        if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-            raise ConfigError(f"fhir.allowed_servers: expected https (http on loopback only), got {server}")
+        check_https("fhir.allowed_servers", server)
     for name, url in (
         ("server.public_url", config.server.public_url),
         ("smart_app.launch_url", config.smart_app.launch_url),
     ):
         if url:
             _split(name, url)
+
+
+def check_https(name: str, url: str) -> None:
+    """Returns if `url` is https, or http on a loopback address.
+
+    Raises:
+        ConfigError: it isn't.
+    """
+    parts = _split(name, url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ConfigError(f"{name}: expected https (http on loopback only), got {url}")
 
 
 def _split(name: str, url: str) -> SplitResult:
@@ -198,16 +239,36 @@ def _is_loopback(host: str) -> bool:
 
 
 def settings_table() -> str:
-    """Every setting with its variable, default and meaning, as a Markdown table."""
+    """Every setting with its variable, default and meaning, as Markdown tables."""
+    hints = get_type_hints(Config)
     lines = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
-    for section, kind in get_type_hints(Config).items():
-        for setting, hint in get_type_hints(kind, include_extras=True).items():
-            default = _shown(getattr(kind(), setting))
-            meaning = next(text for text in hint.__metadata__ if isinstance(text, str))
-            lines.append(
-                f"| `{section}.{setting}` | `BEDSIDE_{section.upper()}_{setting.upper()}` | {default} | {meaning} |"
-            )
+    for section in SECTIONS:
+        for setting, default, meaning in _settings(hints[section]):
+            variable = f"BEDSIDE_{section.upper()}_{setting.upper()}"
+            lines.append(f"| `{section}.{setting}` | `{variable}` | {default} | {meaning} |")
+    for name in ("clients", "services", "tenants"):
+        kind = get_args(hints[name])[0]
+        lines += ["", f"`[[{name}]]`: {_sentence(kind)}", "", "| field | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{setting}` | {default} | {meaning} |" for setting, default, meaning in _settings(kind)]
     return "\n".join(lines) + "\n"
+
+
+def _settings(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
+    """Name, default and meaning of each field."""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        meaning = next(text for text in _metadata(hints[field.name]) if isinstance(text, str))
+        required = field.default is msgspec.NODEFAULT
+        yield field.name, "required" if required else _shown(field.default), meaning
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    return tuple(hint.__metadata__) if get_origin(hint) is Annotated else ()
+
+
+def _sentence(kind: type) -> str:
+    text = (kind.__doc__ or "").partition("\n")[0]
+    return text[0].lower() + text[1:]
 
 
 def _shown(default: object) -> str:

@@ -1,0 +1,61 @@
+"""The repeated tables of the configuration: `[[clients]]`, `[[services]]`, `[[tenants]]`; the environment can't set these.
+
+Every table says what it must, and the rest has the closed default. docs/connect-an-ehr.md goes through a client's table
+field by field.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+
+
+class ClientTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One EHR that may call; its JWTs name it by issuer (and tenant claim)."""
+
+    id: Annotated[Name, "its name in the log, in reports and in switches"]
+    issuer: Annotated[str, "`iss` of its JWTs, exactly"]
+    audiences: Annotated[tuple[str, ...], "`aud` values taken besides the URL that is called"] = ()
+    token_tenant: Annotated[str, "`tenant` claim its JWTs must have, where one issuer speaks for many"] = ""
+    algorithms: Annotated[tuple[str, ...], "JWS algorithms taken"] = ("ES384", "RS384")
+    jwks_url: Annotated[str, "its key set, where a JWT names none (`jku`)"] = ""
+    jwks_file: Annotated[Path | None, "its key set as a file instead"] = None
+    allowed_jku: Annotated[tuple[str, ...], "key sets that a JWT of its may name"] = ()
+    subject: Annotated[str, "what `fhirAuthorization.subject` must say; empty: not looked at"] = ""
+    certificates_sha256: Annotated[tuple[str, ...], "client certificates asked for besides the JWT"] = ()
+    fhir_servers: Annotated[tuple[str, ...], "base URLs; only these are ever asked"] = ()
+    networks: Annotated[tuple[str, ...], "private networks (CIDR) that its servers may lie in"] = ()
+    cors_origins: Annotated[tuple[str, ...], "web origins its pages may call from"] = ()
+    services: Annotated[tuple[str, ...], "ids of services it may call; empty: all"] = ()
+    tenant: Annotated[str, "whose log its decisions go to; empty: `audit.tenant`"] = ""
+    profile: Annotated[str, "`spec`, `epic`, `oracle`, `medplum` or `sandbox`: a set of quirks"] = "spec"
+    quirks: Annotated[tuple[str, ...], "further quirks by name"] = ()
+    shadow_models: Annotated[tuple[str, ...], "models that run and are logged for it, and show nothing"] = ()
+    system_actions: Annotated[bool, "whether it was agreed that it takes `systemActions`"] = False
+    deadline_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)], "within which to answer its calls; 0: `fhir.deadline_s`"
+    ] = 0.0
+    calls_per_minute: Annotated[Annotated[int, Meta(ge=0)], "more than so many get 429; 0: no limit"] = 0
+
+
+class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a model is served where it is to differ from its manifest."""
+
+    model: Annotated[str, "id of an enabled model"]
+    id: Annotated[str, "id of the service; empty: the model's, with dashes"] = ""
+    title: Annotated[str, "title; empty: the model's"] = ""
+    hooks: Annotated[tuple[str, ...], "hooks it answers; empty: the model's"] = ()
+
+
+class TenantTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A further tenant with a log of its own; `audit.tenant` is the first."""
+
+    name: Annotated[Name, "as the clients' `tenant` names it"]
+    directory: Annotated[Path, "its log and keys"]
+    origin: Annotated[str, "name of its log"]
+    head_file: Annotated[Path | None, "newest signed head; none: in the directory"] = None
