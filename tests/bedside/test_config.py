@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bedside.config import Config, ConfigError, load_config, settings_table
+from bedside.config import SECTIONS, Config, ConfigError, load_config, settings_table
+from bedside.tables import ClientTable, ServiceTable, TenantTable
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -163,6 +164,21 @@ def test_config_public_url(settings: dict[str, Any], url: str) -> None:
 def test_config_document_holds_the_table_of_every_setting() -> None:
     table = settings_table()
     assert table in DOCUMENT.read_text("utf-8")
-    for section in Config.__struct_fields__:
+    for section in SECTIONS:
         for setting in type(getattr(Config(), section)).__struct_fields__:
             assert f"| `{section}.{setting}` | `BEDSIDE_{section.upper()}_{setting.upper()}` |" in table
+    for kind in (ClientTable, ServiceTable, TenantTable):
+        assert all(f"\n| `{field}` | " in table for field in kind.__struct_fields__)
+
+
+def test_config_refuses_an_open_service_with_registered_clients(tmp_path: Path) -> None:
+    """Open means open to everyone: a client's limits beside it would be none."""
+    path = tmp_path / "bedside.toml"
+    path.write_text('[access]\nopen_on_loopback = true\n[[clients]]\nid = "a"\nissuer = "https://a.example"\n')
+    with pytest.raises(ConfigError, match="expected false where clients are registered"):
+        load_config(path, {})
+
+
+def test_config_tables_are_not_set_by_the_environment() -> None:
+    with pytest.raises(ConfigError, match="BEDSIDE_CLIENTS_ID is no setting of Bedside"):
+        load_config(None, {"BEDSIDE_CLIENTS_ID": "x"})
