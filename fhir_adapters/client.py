@@ -8,7 +8,8 @@ request's. What it guards against (CDS Hooks 2.0 "Security", SMART App Launch 2.
 3. no proxies, netrc or certificates from the environment;
 4. a total deadline holds even for a server that drips a byte per second: a watchdog shuts the socket, and `fetch_all` stops
    waiting whatever happens;
-5. compressed answers are not asked for, so the byte limit counts what arrives and no small answer unpacks into a large one.
+5. compressed answers are not asked for, so the byte limit counts what arrives and no small answer unpacks into a large one;
+6. a name that leads to a private address or to this machine is not followed there: see `outbound`.
 
 Errors name no URL, token or body: they are raised `from None`, as the causes' texts hold all three.
 """
@@ -17,8 +18,9 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http.cookiejar import DefaultCookiePolicy
+from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, urljoin, urlsplit
 
 import msgspec
@@ -29,6 +31,7 @@ from urllib3.exceptions import TimeoutError as SocketTimeoutError
 
 from fhir_adapters.documents import DECODE_ERRORS
 from fhir_adapters.errors import (
+    AddressNotAllowedError,
     FhirUpstreamError,
     OriginNotAllowedError,
     UpstreamConnectionError,
@@ -37,11 +40,12 @@ from fhir_adapters.errors import (
     UpstreamTimeoutError,
     UpstreamTooLargeError,
 )
+from fhir_adapters.outbound import LOOPBACK_HOSTS, AddressPolicy, was_refused
 from fhir_adapters.resources import BundleLink
-from fhir_adapters.watchdog import Watchdog, WatchedHTTPPool, WatchedHTTPSPool
+from fhir_adapters.watchdog import Watchdog, pool_classes
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"http": 80, "https": 443}
+ANYWHERE_PUBLIC = AddressPolicy()
 _CHUNK = 65_536
 # More threads than a server likes to see from one client help nobody.
 _MAX_PARALLEL = 8
@@ -52,7 +56,8 @@ class FhirClient:
 
     `allowed_origins` are `scheme://host[:port]`; `timeout_s` bounds connecting and each read; `deadline` is a moment of
     `clock` (monotonic seconds) that bounds everything; `max_bytes` bounds the sum of all pages of one `read`. `ca_file` is a
-    PEM file where the hospital has a certification authority of its own. Safe to use from several threads.
+    PEM file where the hospital has a certification authority of its own. `policy` says which addresses may be contacted,
+    `headers` go with every request. Safe to use from several threads.
 
     Raises: OriginNotAllowedError if the base is not allowed.
     """
@@ -63,6 +68,8 @@ class FhirClient:
         token: str | None,
         *,
         allowed_origins: Iterable[str],
+        policy: AddressPolicy = ANYWHERE_PUBLIC,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float,
         deadline: float,
         max_pages: int = 10,
@@ -75,7 +82,7 @@ class FhirClient:
         self._origin = _origin(parts)
         if self._origin not in {_origin(_split(origin)) for origin in allowed_origins}:  # (1)
             raise OriginNotAllowedError("fhir server: expected an allowed origin, got another")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
             raise OriginNotAllowedError("fhir server: expected https beyond loopback, got http")
         self._base_path = parts.path
         self._timeout_s = timeout_s
@@ -83,7 +90,7 @@ class FhirClient:
         self._max_pages = max_pages
         self._max_bytes = max_bytes
         self._clock = clock
-        self._session = _session(token, ca_file)
+        self._session = _session(token, ca_file, policy, headers or {})
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -135,37 +142,76 @@ class FhirClient:
         return absolute
 
     def _get(self, url: str, max_bytes: int, before: tuple[bytes, ...]) -> bytes:
-        remaining = self.remaining_s()
-        if remaining <= 0:
-            raise UpstreamTimeoutError("fhir deadline: expected time left, got none")
-        timeout = min(self._timeout_s, remaining)
-        with Watchdog(remaining) as watchdog:  # (4)
-            try:
-                with self._session.get(url, timeout=timeout, allow_redirects=False, stream=True) as response:
-                    if response.status_code != 200:
-                        raise UpstreamStatusError(response.status_code)
-                    if response.headers.get("Content-Encoding", "identity") != "identity":  # (5)
-                        raise UpstreamNotJsonError("fhir answer: expected no content encoding, got one")
-                    body = self._body(response, max_bytes, before)
-            except (requests.Timeout, SocketTimeoutError):
-                raise UpstreamTimeoutError(f"fhir server: expected an answer in {timeout:.1f} s, got none") from None
-            except (requests.RequestException, HTTPError, OSError, ValueError):
-                if watchdog.expired:
-                    raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part") from None
-                raise UpstreamConnectionError("fhir server: expected an answer, got a broken connection") from None
-        if watchdog.expired:  # a shut socket can look like the regular end of an answer without a length
-            raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
-        return body
+        limits = _Limits(self._timeout_s, self._max_bytes, max_bytes, before)
+        return _get(self._session, url, limits, self.remaining_s)
 
-    def _body(self, response: requests.Response, max_bytes: int, before: tuple[bytes, ...]) -> bytes:
-        body = bytearray()
-        while chunk := response.raw.read1(_CHUNK):
-            body += chunk
-            if len(body) > max_bytes:
-                raise UpstreamTooLargeError(f"fhir answer: expected at most {self._max_bytes} bytes, got more", before)
-            if self.remaining_s() <= 0:
-                raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
-        return bytes(body)
+
+def fetch_document(
+    url: str,
+    *,
+    policy: AddressPolicy,
+    timeout_s: float,
+    max_bytes: int,
+    ca_file: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> bytes:
+    """The document at `url`, which the caller has found on its list; read whole within `timeout_s`.
+
+    Raises: a leaf of FhirUpstreamError, also for http beyond loopback.
+    """
+    parts = _split(url)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise OriginNotAllowedError("url: expected https beyond loopback, got http")
+    deadline = clock() + timeout_s
+    with _session(None, ca_file, policy, {"Accept": "application/json"}) as session:
+        return _get(session, url, _Limits(timeout_s, max_bytes, max_bytes, ()), lambda: deadline - clock())
+
+
+class _Limits(NamedTuple):
+    """Of one exchange: seconds for connecting and each read; the bytes allowed in all, and those left; pages before."""
+
+    timeout_s: float
+    max_bytes: int
+    left_bytes: int
+    before: tuple[bytes, ...]
+
+
+def _get(session: requests.Session, url: str, limits: _Limits, remaining_s: Callable[[], float]) -> bytes:
+    remaining = remaining_s()
+    if remaining <= 0:
+        raise UpstreamTimeoutError("fhir deadline: expected time left, got none")
+    timeout = min(limits.timeout_s, remaining)
+    with Watchdog(remaining) as watchdog:  # (4)
+        try:
+            with session.get(url, timeout=timeout, allow_redirects=False, stream=True) as response:
+                if response.status_code != 200:
+                    raise UpstreamStatusError(response.status_code)
+                if response.headers.get("Content-Encoding", "identity") != "identity":  # (5)
+                    raise UpstreamNotJsonError("fhir answer: expected no content encoding, got one")
+                body = _body(response, limits, remaining_s)
+        except (requests.Timeout, SocketTimeoutError):
+            raise UpstreamTimeoutError(f"fhir server: expected an answer in {timeout:.1f} s, got none") from None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
+            if was_refused(exc):  # (6)
+                raise AddressNotAllowedError("fhir server: expected an address that may be contacted") from None
+            if watchdog.expired or remaining_s() <= 0:
+                raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part") from None
+            raise UpstreamConnectionError("fhir server: expected an answer, got a broken connection") from None
+    if watchdog.expired:  # a shut socket can look like the regular end of an answer without a length
+        raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
+    return body
+
+
+def _body(response: requests.Response, limits: _Limits, remaining_s: Callable[[], float]) -> bytes:
+    body = bytearray()
+    while chunk := response.raw.read1(_CHUNK):
+        body += chunk
+        if len(body) > limits.left_bytes:
+            message = f"fhir answer: expected at most {limits.max_bytes} bytes, got more"
+            raise UpstreamTooLargeError(message, limits.before)
+        if remaining_s() <= 0:
+            raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
+    return bytes(body)
 
 
 def fetch_all(
@@ -253,20 +299,26 @@ def _wanted_entries(url: str) -> float:
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, policy: AddressPolicy) -> None:
+        self._policy = policy
+        super().__init__(pool_maxsize=_MAX_PARALLEL)
+
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         super().init_poolmanager(*args, **kwargs)  # type: ignore[arg-type]
-        self.poolmanager.pool_classes_by_scheme = {"http": WatchedHTTPPool, "https": WatchedHTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = pool_classes(self._policy)
 
 
-def _session(token: str | None, ca_file: str | None) -> requests.Session:
+def _session(
+    token: str | None, ca_file: str | None, policy: AddressPolicy, headers: Mapping[str, str]
+) -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # (3)
     session.verify = ca_file or True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.update({"Accept": "application/fhir+json", "Accept-Encoding": "identity"})
+    session.headers.update({"Accept": "application/fhir+json", "Accept-Encoding": "identity", **headers})
     if token is not None:
         session.headers["Authorization"] = f"Bearer {token}"
-    adapter = _Adapter(pool_maxsize=_MAX_PARALLEL)
+    adapter = _Adapter(policy)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -64,3 +64,7 @@ class UpstreamTooLargeError(FhirUpstreamError):
 
 class OriginNotAllowedError(FhirUpstreamError):
     """A request would have left the allowed FHIR server, or used http beyond loopback; it was not sent."""
+
+
+class AddressNotAllowedError(FhirUpstreamError):
+    """The server's name leads only to addresses that may not be contacted; none was."""

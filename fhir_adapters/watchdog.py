@@ -11,6 +11,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
+from fhir_adapters.outbound import AddressPolicy, open_socket
+
 
 class Watchdog:
     """Shuts the socket of the request its thread is making when the time is up; `expired` tells that it did."""
@@ -57,24 +59,34 @@ _watched = _Watched()
 
 
 class _HTTPConnection(HTTPConnection):
+    policy = AddressPolicy()
+
+    def _new_conn(self) -> socket.socket:
+        return open_socket(self, self.policy)
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 itself
         _watched.note(self)
         return super().getresponse()
 
 
 class _HTTPSConnection(HTTPSConnection):
+    policy = AddressPolicy()
+
+    def _new_conn(self) -> socket.socket:
+        return open_socket(self, self.policy)
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 itself
         _watched.note(self)
         return super().getresponse()
 
 
-class WatchedHTTPPool(HTTPConnectionPool):
-    """A pool of plain connections that report their socket to the watchdog."""
+def pool_classes(policy: AddressPolicy) -> dict[str, type[HTTPConnectionPool]]:
+    """Pools by scheme whose connections go only where `policy` lets them, and report their socket to the watchdog."""
 
-    ConnectionCls = _HTTPConnection
+    class WatchedHTTPPool(HTTPConnectionPool):
+        ConnectionCls = type("Connection", (_HTTPConnection,), {"policy": policy})
 
+    class WatchedHTTPSPool(HTTPSConnectionPool):
+        ConnectionCls = type("Connection", (_HTTPSConnection,), {"policy": policy})
 
-class WatchedHTTPSPool(HTTPSConnectionPool):
-    """A pool of TLS connections that report their socket to the watchdog."""
-
-    ConnectionCls = _HTTPSConnection
+    return {"http": WatchedHTTPPool, "https": WatchedHTTPSPool}
