@@ -30,6 +30,7 @@ class FhirAuthorization:
     scope: str
     subject: str | None
     patient: str | None
+    expires_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class _WireAuthorization(msgspec.Struct):
     scope: str = ""
     subject: str | None = None
     patient: str | None = None
+    expires_in: int | None = None
 
 
 class _WireRequest(msgspec.Struct, rename="camel"):
@@ -140,8 +142,12 @@ def _parse_authorization(wire: _WireRequest) -> FhirAuthorization | None:
         return None  # a token without a server has no audience we could trust (3.0 invariant cds-r-1)
     if sent.token_type.lower() != "bearer":
         raise BadRequestError("fhirAuthorization.token_type: expected Bearer")
+    if not sent.access_token or not sent.access_token.isascii() or not sent.access_token.isprintable():
+        raise BadRequestError("fhirAuthorization.access_token: expected a bearer token")
+    if sent.expires_in is not None and sent.expires_in < 0:
+        raise BadRequestError("fhirAuthorization.expires_in: expected seconds, got less than none")
     patient = None if sent.patient is None else sent.patient.removeprefix("Patient/")
-    return FhirAuthorization(sent.access_token, sent.scope, sent.subject, patient)
+    return FhirAuthorization(sent.access_token, sent.scope, sent.subject, patient, sent.expires_in)
 
 
 def _without_values(exc: msgspec.ValidationError) -> str:

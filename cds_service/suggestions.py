@@ -8,12 +8,15 @@ To add a kind of proposal: a type in `model_artifacts/assessment.py`, a template
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from fhir.resources.R4B.servicerequest import ServiceRequest
 
+from cds_service.hooks.context import ContextResource
 from model_artifacts.assessment import OrderLab, Proposal
 
 
@@ -31,7 +34,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One suggestion with one action; the clinician accepts or leaves it."""
+    """One suggestion with one action, as some clients take no more; the clinician accepts or leaves it."""
 
     uuid: str
     label: str
@@ -46,6 +49,40 @@ def suggest(proposal: Proposal, patient_id: str, uuid: str) -> Suggestion:
     """The suggestion for one proposal, its resource about `Patient/{patient_id}`."""
     resource = {**_service_request(proposal), "subject": {"reference": f"Patient/{patient_id}"}}
     return Suggestion(uuid, f"Order {proposal.label}", Action(f"Draft order: {proposal.label}", resource))
+
+
+def without_drafted(proposals: tuple[Proposal, ...], resources: Iterable[ContextResource]) -> tuple[Proposal, ...]:
+    """The proposals that the context's draft orders don't hold already: to offer them again would order them twice."""
+    drafted = frozenset[tuple[str | None, str | None]]().union(
+        *(_codes(resource.document) for resource in resources if resource.resource_type == "ServiceRequest")
+    )
+    return tuple(item for item in proposals if (item.code.system, item.code.code) not in drafted)
+
+
+class _Coding(msgspec.Struct):
+    system: str | None = None
+    code: str | None = None
+
+
+class _Concept(msgspec.Struct):
+    coding: tuple[_Coding, ...] | None = None
+
+
+class _Draft(msgspec.Struct):
+    code: _Concept | None = None
+
+
+_DRAFTS = msgspec.json.Decoder(_Draft)
+
+
+def _codes(document: bytes) -> frozenset[tuple[str | None, str | None]]:
+    """What a draft orders; nothing where it can't be read."""
+    try:
+        draft = _DRAFTS.decode(document)
+    except msgspec.DecodeError:
+        return frozenset()
+    codings = (draft.code and draft.code.coding) or ()
+    return frozenset((coding.system, coding.code) for coding in codings)
 
 
 @lru_cache(maxsize=256)

@@ -5,20 +5,16 @@ Specification: https://cds-hooks.hl7.org/hooks/patient-view/ (required: userId, 
 
 from __future__ import annotations
 
-from cds_service.hooks.context import HookContext, PatientId, optional_id, require_id, require_user
+from cds_service.hooks.context import HookContext, Members, read_common
 
 HOOK = "patient-view"
-USERS = frozenset({"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"})
+VERSION = "1.0"
 
 
-def parse(context: dict[str, object]) -> HookContext:
+def parse(context: Members) -> HookContext:
     """The context of a patient-view call.
 
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.
     """
-    return HookContext(
-        patient_id=PatientId(require_id(context, "patientId", "Patient")),
-        user=require_user(context, USERS),
-        encounter_id=optional_id(context, "encounterId", "Encounter"),
-    )
+    return read_common(context)

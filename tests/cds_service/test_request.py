@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_service.errors import BadRequestError
+from cds_service.hooks import PARSERS
 from cds_service.request import MAX_HOOK_INSTANCE_CHARS, parse_hook_request
 from tests.cds_service import patients
 from tests.conftest import NOW
@@ -71,8 +72,20 @@ def test_request_without_a_required_member_is_refused_by_name(member: str) -> No
             patients.fhir_access(FHIR, token_type="MAC"),
             "fhirAuthorization.token_type: expected Bearer",
         ),
-        ({"hook": "order-sign"}, "hook: expected one of patient-view"),
-        ({"hook": "Patient-View"}, "hook: expected one of patient-view"),
+        (
+            patients.fhir_access(FHIR, expires_in=-1),
+            "fhirAuthorization.expires_in: expected seconds, got less than none",
+        ),
+        (
+            patients.fhir_access(FHIR, expires_in=True),
+            "request is not a CDS Hooks call: expected `int | null`, got `bool` - at `$.fhirAuthorization.expires_in`",
+        ),
+        (
+            patients.fhir_access(FHIR, access_token="a\r\nHost: b"),
+            "fhirAuthorization.access_token: expected a bearer token",
+        ),
+        ({"hook": "order-sign"}, "context.draftOrders is required"),
+        ({"hook": "Patient-View"}, f"hook: expected one of {', '.join(sorted(PARSERS))}"),
     ],
 )
 def test_request_of_a_wrong_type_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
