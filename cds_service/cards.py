@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from cds_service.markdown import escape
 from cds_service.suggestions import Suggestion, suggest
@@ -24,12 +25,25 @@ OVERRIDE_SYSTEM = "urn:bedside:override-reason"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of a card; `app_context` only for type "smart"."""
+    """A link of a card; its URL comes from the configuration alone, never from FHIR.
+
+    Raises:
+        ValueError: `url` isn't an absolute http(s) URL, or `app_context` is given though `type` isn't "smart".
+    """
 
     label: str
     url: str
     type: str
     app_context: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("https", "http") or not parts.netloc:
+            message = f"link url: expected an absolute http(s) URL, got {self.url!r}"
+            raise ValueError(message)
+        if self.app_context is not None and self.type != "smart":
+            message = f"link app_context: expected none for type {self.type!r}"
+            raise ValueError(message)
 
     def to_json(self) -> dict[str, Any]:
         """Wire form."""
@@ -39,7 +53,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card, complete but for what is only known once the decision is in the log."""
+    """One card, complete but for what is only known once the decision is in the log.
+
+    `kind` names what the card says, such as "prevent_cvd:total_cvd_10y:high", the same whoever the patient is; no part of
+    the wire form, but clients that keep a user's override by topic need it.
+    """
 
     uuid: str
     summary: str
@@ -49,6 +67,7 @@ class Card:
     suggestions: tuple[Suggestion, ...]
     override_reasons: tuple[dict[str, str], ...]
     links: tuple[Link, ...]
+    kind: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Wire form: no member is null or empty."""
@@ -93,6 +112,7 @@ def present(
             for reason in manifest.override_reasons
         ),
         links=() if model_page is None else (Link(f"About this model: {manifest.title}", model_page, "absolute"),),
+        kind=f"{manifest.id}:{finding.code}",
     )
 
 
@@ -111,6 +131,7 @@ def present_failure(manifest: ModelManifest, new_uuid: Callable[[], str]) -> Car
         suggestions=(),
         override_reasons=(),
         links=(),
+        kind=f"{manifest.id}:failed",
     )
 
 
@@ -156,12 +177,15 @@ def _signature(manifest: ModelManifest) -> str:
 
 
 def _source(manifest: ModelManifest) -> dict[str, Any]:
-    topic = {
-        "system": manifest.source.topic_system,
-        "code": manifest.source.topic_code,
-        "display": manifest.source.topic_display,
-    }
-    return {"label": manifest.source.label, "url": manifest.source.url, "topic": topic}
+    source = manifest.source
+    topic = {"system": source.topic_system, "code": source.topic_code, "display": source.topic_display}
+    members = {"label": source.label, "url": source.url, "topic": _filled(topic) if source.topic_code else {}}
+    return _filled(members)
+
+
+def _filled(members: dict[str, Any]) -> dict[str, Any]:
+    """The members that have a value: a manifest may leave texts empty, the wire form may not."""
+    return {name: value for name, value in members.items() if value}
 
 
 def _shorten(text: str) -> str:

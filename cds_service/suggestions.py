@@ -2,6 +2,7 @@
 
 Resources are validated by `fhir.resources` (R4B), once per kind of order: the validated template is kept and only the
 subject changes from call to call. The codes that `fhir.resources` does not check (status, intent) are constants here.
+What the clinician has drafted already is not proposed again: `without_drafted`.
 
 To add a kind of proposal: a type in `model_artifacts/assessment.py`, a template here, an example in the tests.
 """
@@ -52,37 +53,42 @@ def suggest(proposal: Proposal, patient_id: str, uuid: str) -> Suggestion:
 
 
 def without_drafted(proposals: tuple[Proposal, ...], resources: Iterable[ContextResource]) -> tuple[Proposal, ...]:
-    """The proposals that the context's draft orders don't hold already: to offer them again would order them twice."""
-    drafted = frozenset[tuple[str | None, str | None]]().union(
-        *(_codes(resource.document) for resource in resources if resource.resource_type == "ServiceRequest")
-    )
+    """The proposals whose order isn't among the draft orders yet, by exact code system and code: none is ordered twice.
+
+    A draft that can't be read is no reason to withhold a proposal.
+    """
+    drafted = {
+        coding for item in resources if item.resource_type == "ServiceRequest" for coding in _codings(item.document)
+    }
     return tuple(item for item in proposals if (item.code.system, item.code.code) not in drafted)
 
 
-class _Coding(msgspec.Struct):
+class _WireCoding(msgspec.Struct):
     system: str | None = None
     code: str | None = None
 
 
-class _Concept(msgspec.Struct):
-    coding: tuple[_Coding, ...] | None = None
+class _WireConcept(msgspec.Struct):
+    coding: tuple[_WireCoding, ...] | None = None
 
 
-class _Draft(msgspec.Struct):
-    code: _Concept | None = None
+class _WireOrder(msgspec.Struct):
+    status: str | None = None
+    code: _WireConcept | None = None
 
 
-_DRAFTS = msgspec.json.Decoder(_Draft)
+_ORDERS = msgspec.json.Decoder(_WireOrder)
+_WITHDRAWN = ("revoked", "entered-in-error")  # http://hl7.org/fhir/request-status: no longer an order
 
 
-def _codes(document: bytes) -> frozenset[tuple[str | None, str | None]]:
-    """What a draft orders; nothing where it can't be read."""
+def _codings(document: bytes) -> tuple[tuple[str | None, str | None], ...]:
     try:
-        draft = _DRAFTS.decode(document)
-    except msgspec.DecodeError:
-        return frozenset()
-    codings = (draft.code and draft.code.coding) or ()
-    return frozenset((coding.system, coding.code) for coding in codings)
+        order = _ORDERS.decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+    if order.code is None or order.status in _WITHDRAWN:
+        return ()
+    return tuple((coding.system, coding.code) for coding in order.code.coding or ())
 
 
 @lru_cache(maxsize=256)
