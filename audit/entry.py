@@ -29,7 +29,7 @@ from audit.tiles import MAX_ENTRY_BYTES
 MAX_INTEGER = 2**53 - 1  # RFC 8785 writes numbers as IEEE 754 doubles
 
 # \Z, not $: a dollar would let a final line feed through.
-EntryId: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]  # 128 random bits; the idempotency key
+EntryId: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]  # a UUID; the idempotency key
 Hex256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Timestamp: TypeAlias = Annotated[
     str, Meta(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}Z\Z")
@@ -131,7 +131,10 @@ class PayloadReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DecisionEntry(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="decision/v1"
 ):
-    """One decision: also one without a card, an abstention, an error, a timeout, a kill switch, a shadow run."""
+    """One decision: also one without a card, an abstention, an error, a timeout, a kill switch, a shadow run.
+
+    `cards` and `system_actions` are what was sent: nothing, where the model ran unseen. An action is a keyed digest.
+    """
 
     id: EntryId
     time: Timestamp
@@ -149,6 +152,7 @@ class DecisionEntry(
     abstention: tuple[Code, ...]
     explanation: Explanation | None
     cards: tuple[CardShown, ...]
+    system_actions: tuple[Hex256, ...]
     latency_us: dict[Code, Count]
     status: Code
     payload: PayloadReference | None
@@ -157,19 +161,40 @@ class DecisionEntry(
 class FeedbackEntry(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="feedback/v1"
 ):
-    """What became of a card: outcome accepted or overridden, with the coded reason; free text is in the payload."""
+    """What became of a card: outcome accepted or overridden, with the coded reason; free text is in the payload.
+
+    `decision` is the id of the decision that showed it; `override_reason` is a code that was offered, or `other`.
+    """
 
     id: EntryId
     time: Timestamp
     clock: Code
     tenant: Code
     service: Service
+    requester: Requester
+    decision: EntryId
     card: Code
     outcome: Code
     accepted_suggestions: tuple[Code, ...]
     override_reason: Code | None
     outcome_time: Timestamp | None
     payload: PayloadReference | None
+
+
+class SwitchEntry(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="switch/v1"
+):
+    """Something was switched off or on again: a service, a model, or all of a tenant; by whom as a keyed digest."""
+
+    id: EntryId
+    time: Timestamp
+    clock: Code
+    tenant: Code
+    scope: Code
+    name: Code
+    off: bool
+    reason: Code
+    operator: Hex256 | None
 
 
 class GapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="gap/v1"):
@@ -227,7 +252,7 @@ class VerifyEntry(
     first_bad_index: Count | None
 
 
-Entry: TypeAlias = DecisionEntry | FeedbackEntry | GapEntry | ConfigEntry | EpochEntry | VerifyEntry
+Entry: TypeAlias = DecisionEntry | FeedbackEntry | SwitchEntry | GapEntry | ConfigEntry | EpochEntry | VerifyEntry
 
 
 class EntryHeader(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ entries become batches is in `group_commit`, what happens to a batch in `committ
 """
 
 import os
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +31,8 @@ from audit.proof import LogProof
 from audit.storage import EntrySummary, Query, Reader, Storage, StoredCheckpoint
 from audit.storage.sqlite import SqliteStorage, create_database
 
-ENTRY_ID_BYTES = 16  # 128 random bits
+ENTRY_ID_BYTES = 16
+FIRST = LeafIndex(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,8 @@ class AuditLog:
         return self._config
 
     def new_entry_id(self) -> str:
-        """128 random bits in hex."""
-        return self._random_bytes(ENTRY_ID_BYTES).hex()
+        """A UUID of version 4 (RFC 9562, 122 random bits) as 32 hex digits."""
+        return uuid.UUID(bytes=self._random_bytes(ENTRY_ID_BYTES), version=4).hex
 
     def seal(self, entry_id: str, entry_type: str, plaintext: bytes) -> SealedPayload:
         """The payload of the entry `entry_id`; its `reference` goes into the entry, then both into `append`."""
@@ -213,6 +215,13 @@ class AuditLog:
     def find(self, query: Query) -> list[EntrySummary]:
         """The newest entries that match, newest first."""
         return self._storage.find(query)
+
+    def entries(self, start: LeafIndex = FIRST) -> Iterator[bytes]:
+        """The bytes of every entry from `start` on, in order, as far as there are any."""
+        index = start
+        while (entry := self._storage.entry(index)) is not None:
+            yield entry
+            index = LeafIndex(index + 1)
 
     def close(self) -> None:
         """Commits what waits, then closes the store; appends from now on raise LogClosedError."""

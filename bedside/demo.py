@@ -90,7 +90,8 @@ def _write_config(folder: Path, options: argparse.Namespace) -> Path:
         f"[server]\nport = {options.port}\n\n"
         "[access]\nopen_on_loopback = true\n\n"
         f'[fhir]\nallowed_servers = ["http://127.0.0.1:{options.ehr_port}/fhir"]\n\n'
-        f'[audit]\ndirectory = {json.dumps(str(folder / "audit"))}\norigin = "{ORIGIN}"\n'
+        f'[audit]\ndirectory = {json.dumps(str(folder / "audit"))}\norigin = "{ORIGIN}"\n\n'
+        f"[state]\ndirectory = {json.dumps(str(folder / 'state'))}\n"
     )
     return path
 

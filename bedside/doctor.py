@@ -11,8 +11,9 @@ import apsw
 import onnxruntime
 
 from audit.errors import AuditError
+from bedside.clients import registered_clients
 from bedside.config import Config, ConfigError
-from bedside.wiring import load_models, open_log, read_config
+from bedside.wiring import build_services, load_models, open_logs, read_config
 from model_artifacts.errors import ModelError
 
 
@@ -30,6 +31,7 @@ def examine(_options: argparse.Namespace) -> int:
         ("sqlite", _sqlite),
         ("onnxruntime", lambda _config: onnxruntime.__version__),
         ("models", _models),
+        ("services", _services),
         ("audit log", _audit_log),
     )
     code = 0
@@ -43,9 +45,12 @@ def examine(_options: argparse.Namespace) -> int:
 
 
 def _access(config: Config) -> str:
-    if not config.access.open_on_loopback:
-        raise ConfigError("no caller is let in: set access.open_on_loopback for an evaluation on this machine")
-    return "OPEN to every caller on this machine, for evaluation only"
+    if config.access.open_on_loopback:
+        return "OPEN to every caller on this machine, for evaluation only"
+    clients = registered_clients(config)
+    if not clients:
+        raise ConfigError("no caller is let in: no [[clients]]; docs/connect-an-ehr.md says how to register one")
+    return "".join(f"\n      {client.id}: {client.issuer}, tenant {client.tenant}" for client in clients)
 
 
 def _sqlite(_config: Config) -> str:
@@ -56,11 +61,16 @@ def _models(config: Config) -> str:
     return ", ".join(f"{name} {model.manifest.version}" for name, model in load_models(config).items())
 
 
+def _services(config: Config) -> str:
+    services = build_services(config, load_models(config))
+    return "".join(f"\n      {service.id}: {', '.join(service.hooks)}" for service in services)
+
+
 def _audit_log(config: Config) -> str:
-    audit_log = open_log(config)
-    try:
-        return (
-            f"{config.audit.origin}, head:\n      " + audit_log.checkpoint().decode().replace("\n", "\n      ").strip()
-        )
-    finally:
-        audit_log.close()
+    heads = []
+    for audit_log in open_logs(config).values():
+        try:
+            heads.append(audit_log.checkpoint().decode().strip().replace("\n", "\n      "))
+        finally:
+            audit_log.close()
+    return "head:\n      " + "\n      ".join(heads)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bedside.wiring import open_log, read_config, require_way_in
+from bedside.wiring import open_logs, read_config, require_way_in
 
 
 def add_serve(verbs: Any) -> None:
@@ -23,9 +23,8 @@ def serve(options: argparse.Namespace) -> int:
         os.environ["BEDSIDE_CONFIG"] = str(options.config)
     config = read_config()
     require_way_in(config)
-    open_log(
-        config
-    ).close()  # a log that is missing or was rolled back is told here, in one line, and not by each worker
+    for audit_log in open_logs(config).values():
+        audit_log.close()  # one that is missing or was rolled back is told here, in one line, and not by each worker
     listen = config.server
     make_server("bedside.wiring:build_app", host=listen.host, port=listen.port, workers=listen.workers).serve()
     return 0

@@ -9,10 +9,12 @@ import gc
 import hashlib
 import logging
 import os
+import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from importlib.resources import files
 from multiprocessing.util import Finalize
@@ -24,16 +26,22 @@ from flask import Flask
 from audit.entry import ConfigEntry, format_time
 from audit.errors import AuditError
 from audit.log import AuditLog, LogConfig
+from bedside.clients import networks, open_client, registered_clients
 from bedside.config import Config, ConfigError, load_config
+from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
+from bedside.tables import TenantTable
 from cds_service.app import create_app
+from cds_service.auth import Gate, OpenGate
+from cds_service.clients import CdsClient
 from cds_service.decision import Context
-from cds_service.gather import Fetched
-from cds_service.pipeline import Desk
-from cds_service.request import FhirAuthorization
-from cds_service.services import services_of
-from fhir_adapters.client import FhirClient, fetch_all
-from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError
+from cds_service.desk import Book, Desk, Quiet
+from cds_service.errors import ServiceError
+from cds_service.hooks import PARSERS
+from cds_service.jti_store import JtiStore
+from cds_service.key_sets import KeySets
+from cds_service.services import CdsService, ServiceSettings, services_of
+from cds_service.ward import Ward
 from model_artifacts.errors import ModelError
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
@@ -41,6 +49,8 @@ from smart_app.app import add_model_pages
 
 log = logging.getLogger("bedside.wiring")
 
+SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+MODEL_S = 0.05  # a model takes 5 ms; ten times that is kept for it
 PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts", "smart_app")
 
 
@@ -86,6 +96,41 @@ def log_config(config: Config) -> LogConfig:
     )
 
 
+def open_logs(config: Config) -> dict[str, AuditLog]:
+    """Every tenant's log, opened for appending, by tenant.
+
+    Raises:
+        AuditError: as `open_log`.
+        ConfigError: two tenants of one name, or two logs in one folder.
+    """
+    names = Counter([config.audit.tenant, *(tenant.name for tenant in config.tenants)])
+    folders = Counter([config.audit.directory.absolute(), *(tenant.directory.absolute() for tenant in config.tenants)])
+    for counted in (names, folders):
+        repeated = [value for value, times in counted.items() if times > 1]
+        if repeated:
+            raise ConfigError(f"tenants: expected each name and directory only once, got {repeated[0]} twice")
+    settings = [log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants)]
+    return {one.tenant: AuditLog.open(one, clock=now) for one in settings}
+
+
+def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
+    deadline_s = config.audit.deadline_ms / 1000
+    return LogConfig(tenant.directory, tenant.origin, tenant.name, deadline_s, head_path=tenant.head_file)
+
+
+def open_state(config: Config) -> Path:
+    """The folder of what worker processes share, made if it isn't there.
+
+    Raises:
+        ConfigError: it can't be made.
+    """
+    try:
+        config.state.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise ConfigError(f"state.directory {config.state.directory}: {exc.strerror}") from exc
+    return config.state.directory
+
+
 def open_log(config: Config) -> AuditLog:
     """The audit log, opened for appending.
 
@@ -112,56 +157,96 @@ def config_digest(config: Config) -> str:
     return hashlib.sha256(msgspec.json.encode(config, enc_hook=str, order="sorted")).hexdigest()
 
 
-class HospitalFhir:
-    """Asks the EHR's FHIR server, within the configured limits and only at the configured addresses."""
-
-    def __init__(self, config: Config) -> None:
-        self._fhir = config.fhir
-        self._allowed = frozenset(server.rstrip("/") for server in config.fhir.allowed_servers)
-
-    def __call__(self, server: str, token: FhirAuthorization | None, urls: Mapping[str, str]) -> Fetched:
-        """Key to documents, or to the reason there are none."""
-        if server.rstrip("/") not in self._allowed:
-            return dict.fromkeys(urls, OriginNotAllowedError("fhir server: expected an allowed one, got another"))
-        try:
-            return self._fetch(server, token, urls)
-        except FhirUpstreamError as refused:
-            return dict.fromkeys(urls, refused)
-
-    def _fetch(self, server: str, token: FhirAuthorization | None, urls: Mapping[str, str]) -> Fetched:
-        with FhirClient(
-            server,
-            None if token is None else token.access_token,
-            allowed_origins=self._allowed,
-            timeout_s=self._fhir.deadline_s,
-            deadline=time.monotonic() + self._fhir.deadline_s,
-            max_pages=self._fhir.max_pages,
-            max_bytes=self._fhir.max_response_bytes,
-        ) as client:
-            answers = fetch_all(client, urls.values())
-        return {key: answers[url] for key, url in urls.items()}
-
-
 def build_desk(config: Config) -> Desk:
     """Everything a hook call needs, made from the configuration."""
     models = load_models(config)
-    audit_log = open_log(config)
-    context = Context(
-        tenant=config.audit.tenant,
-        software=software_digest(models.values()),
-        config=config_digest(config),
-        index_key=audit_log.keys.index_key,
-    )
+    services = build_services(config, models)
+    clients = registered_clients(config)
+    _check_names(config, clients, services)
+    software, settings = software_digest(models.values()), config_digest(config)
+    books = {
+        tenant: Book(audit_log, Context(tenant, software, settings, audit_log.keys.index_key))
+        for tenant, audit_log in open_logs(config).items()
+    }
+    state = open_state(config)
+    ward = Ward.open(state / "ward.sqlite3")
     return Desk(
-        services=services_of(models.values()),
+        services=services,
+        clients=clients,
+        gate=_build_gate(config, clients, state),
         fetch=HospitalFhir(config),
-        log=audit_log,
-        context=context,
+        books=books,
+        ward=ward,
+        quiet=Quiet(timedelta(seconds=config.ward.quiet_s) or None, config.ward.quiet_per == "user"),
+        shadow_models=frozenset(config.models.shadow),
         clock=now,
         new_uuid=lambda: str(uuid.uuid4()),
         model_page=lambda model_id: f"{config.public_url}/models/{model_id}",
         smart_launch_url=config.smart_app.launch_url or None,
+        public_url=config.public_url,
+        trusted_proxies=networks("access.trusted_proxies", config.access.trusted_proxies),
+        open_discovery=config.access.open_discovery,
+        workers=config.server.workers,
+        reserve_s=config.audit.deadline_ms / 1000 + MODEL_S,
+        ready=lambda: _not_ready(books, ward),
     )
+
+
+def build_services(config: Config, models: Mapping[str, ReleasedModel]) -> tuple[CdsService, ...]:
+    """The services on offer.
+
+    Raises:
+        ConfigError: a model that isn't enabled, a hook we don't know, an id that is none or stands twice.
+    """
+    settings = [ServiceSettings(table.model, table.id, table.title, table.hooks) for table in config.services]
+    for one in settings:
+        if one.model not in models:
+            raise ConfigError(f"services.model: expected one of {', '.join(models)}, got {one.model}")
+        unknown = [hook for hook in one.hooks if hook not in PARSERS]
+        if unknown:
+            raise ConfigError(f"services.hooks: expected some of {', '.join(PARSERS)}, got {', '.join(unknown)}")
+        if one.id and not SERVICE_ID.fullmatch(one.id):
+            raise ConfigError(f"services.id: expected lower-case letters, digits and dashes, got {one.id!r}")
+    services = services_of(models.values(), settings)
+    # An id that a service has at one hook must not be another service's.
+    ids = Counter(name for one in services for name in {one.id, *(one.id_at(hook) for hook in one.hooks)})
+    repeated = [name for name, times in ids.items() if times > 1]
+    if repeated:
+        raise ConfigError(f"services.id: expected each only once, got {repeated[0]} several times")
+    return services
+
+
+def _check_names(config: Config, clients: tuple[CdsClient, ...], services: tuple[CdsService, ...]) -> None:
+    ids, models = {service.id for service in services}, {service.model.manifest.id for service in services}
+    for place, named, known in (
+        *((f"clients {client.id}.services", client.services, ids) for client in clients),
+        *((f"clients {client.id}.shadow_models", client.shadow_models, models) for client in clients),
+        ("models.shadow", config.models.shadow, models),
+    ):
+        unknown = sorted(set(named) - known)
+        if unknown:
+            raise ConfigError(f"{place}: expected some of {', '.join(sorted(known))}, got {', '.join(unknown)}")
+
+
+def _build_gate(config: Config, clients: tuple[CdsClient, ...], state: Path) -> Gate | OpenGate:
+    if config.access.open_on_loopback:
+        return OpenGate(open_client(config))
+    return Gate(clients, KeySets(fetch_key_set, time.monotonic), JtiStore.open(state / "jti.sqlite3"), now)
+
+
+def _not_ready(books: Mapping[str, Book], ward: Ward) -> tuple[str, ...]:
+    """What keeps a call from being answered: a log whose store can't be read, or the ward's state."""
+    lacking = []
+    for tenant, book in books.items():
+        try:
+            book.log.checkpoint()
+        except AuditError:
+            lacking.append(f"log {tenant}")
+    try:
+        ward.switches()
+    except ServiceError:
+        lacking.append("state")
+    return tuple(lacking)
 
 
 def build_app() -> Flask:
@@ -177,12 +262,14 @@ def build_app() -> Flask:
 def _build_app() -> Flask:
     config = read_config()
     require_way_in(config)
-    log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})
+    if config.access.open_on_loopback:
+        log.warning("open to every caller on this machine, for evaluation only", extra={"host": config.server.host})
     desk = build_desk(config)
     # Closing commits what waits and seals the store, so that any later change of it shows. A worker process ends by
     # multiprocessing's exit function, which runs finalizers and not atexit.
-    Finalize(None, desk.log.close, exitpriority=0)
-    _record_start(desk, config)
+    for book in desk.books.values():
+        Finalize(None, book.log.close, exitpriority=0)
+    _record_start(desk)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     add_model_pages(app, {service.model.manifest.id: service.model for service in desk.services})
     gc.collect()
@@ -193,19 +280,20 @@ def _build_app() -> Flask:
 
 def require_way_in(config: Config) -> None:
     """Returns if callers can be let in; raises ConfigError, for the service is closed unless configured."""
-    if not config.access.open_on_loopback:
-        raise ConfigError("access.open_on_loopback: expected true, as no other way to let callers in is configured")
+    if not config.access.open_on_loopback and not registered_clients(config):
+        raise ConfigError("clients: expected at least one, as nobody could call; docs/connect-an-ehr.md says how")
 
 
-def _record_start(desk: Desk, config: Config) -> None:
-    entry = ConfigEntry(
-        id=desk.log.new_entry_id(),
-        time=format_time(desk.clock()),
-        clock="unsynchronised",
-        tenant=config.audit.tenant,
-        software=desk.context.software,
-        software_version=version("bedside"),
-        config=desk.context.config,
-        models=tuple(service.model.identity.artifact_sha256 for service in desk.services),
-    )
-    desk.log.record(entry)
+def _record_start(desk: Desk) -> None:
+    for tenant, book in desk.books.items():
+        entry = ConfigEntry(
+            id=book.log.new_entry_id(),
+            time=format_time(desk.clock()),
+            clock="unsynchronised",
+            tenant=tenant,
+            software=book.context.software,
+            software_version=version("bedside"),
+            config=book.context.config,
+            models=tuple(dict.fromkeys(service.model.identity.artifact_sha256 for service in desk.services)),
+        )
+        book.log.record(entry)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from audit.keys import init_keys
 from audit.log import LogConfig, create_log
-from bedside.config import Audit, Config, Models
+from bedside.config import Access, Audit, Config, Models, State
 from bedside.wiring import build_desk, now
+from cds_service.desk import Access as CallAccess
+from cds_service.desk import Book, Caller, Desk
 from cds_service.gather import Fetched
-from cds_service.pipeline import Desk
 from cds_service.request import FhirAuthorization
 from fhir_adapters.errors import OriginNotAllowedError
 from model_artifacts.registry import model_packages
@@ -46,14 +47,28 @@ def opened_desk(directory: Path, clock: Callable[[], datetime] = now) -> Iterato
     make_log(directory)
     # The default deadline is for people who wait; here a slow disk must show as time, not as refusals.
     audit = Audit(directory=directory, origin=ORIGIN, deadline_ms=10_000)
-    desk = build_desk(Config(audit=audit, models=Models(released_models())))
+    state = State(directory.parent / f"{directory.name}-state")
+    access = Access(open_on_loopback=True)
+    desk = build_desk(Config(audit=audit, models=Models(released_models()), state=state, access=access))
     try:
         yield replace(desk, clock=clock, fetch=refuse, new_uuid=lambda: str(uuid.uuid4()))
     finally:
-        desk.log.close()
+        for book in desk.books.values():
+            book.log.close()
 
 
-def refuse(server: str, token: FhirAuthorization | None, urls: Mapping[str, str]) -> Fetched:
+def caller_of(desk: Desk) -> Caller:
+    """Whoever calls an open service."""
+    return Caller(desk.gate.admit(None, ()), str(uuid.uuid4()))
+
+
+def only_book(desk: Desk) -> Book:
+    """The one tenant's."""
+    (book,) = desk.books.values()
+    return book
+
+
+def refuse(access: CallAccess, server: str, token: FhirAuthorization | None, urls: Mapping[str, str]) -> Fetched:
     """Every address is refused: the examples name real hosts."""
-    del server, token
+    del access, server, token
     return dict.fromkeys(urls, OriginNotAllowedError("fhir server: expected none here"))

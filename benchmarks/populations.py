@@ -25,12 +25,13 @@ from audit.entry import ConfigEntry, DecisionEntry, format_entry, format_time, p
 from audit.merkle import LeafIndex
 from bedside.cli import main as bedside
 from benchmarks.challenge import EVERY, challenge_charts, challenge_stays, compare
-from benchmarks.desks import opened_desk
+from benchmarks.desks import caller_of, only_book, opened_desk
 from benchmarks.machine import describe
 from benchmarks.report import ROOT, machine_words, table, write_results, write_section
 from benchmarks.sources import Chart, mimic, public_requests, synthea, us_core
+from cds_service.desk import Desk
 from cds_service.errors import ServiceError
-from cds_service.pipeline import Desk, answer
+from cds_service.pipeline import answer
 from cds_service.response import RECEIPT_KEY
 from cds_service.services import CdsService
 from fhir_adapters.errors import InstantError
@@ -76,7 +77,7 @@ def send(body: bytes, service: CdsService, desk: Desk, tally: Tally) -> None:
     tally.calls += 1
     begin = time.perf_counter()
     try:
-        given = answer(body, service, desk)
+        given = answer(body, service, caller_of(desk), desk)
     except ServiceError as refused:
         tally.outcomes[f"refused: {type(refused).__name__}"] += 1
         return
@@ -86,7 +87,7 @@ def send(body: bytes, service: CdsService, desk: Desk, tally: Tally) -> None:
     finally:
         tally.seconds += time.perf_counter() - begin
     index = json.loads(given)["extension"][RECEIPT_KEY]["index"]
-    entry = parse_entry(desk.log.entry(LeafIndex(index)))
+    entry = parse_entry(only_book(desk).log.entry(LeafIndex(index)))
     assert isinstance(entry, DecisionEntry)
     tally.outcomes[entry.status] += 1
     tally.reasons.update(entry.abstention)
@@ -153,7 +154,7 @@ def _resources(value: Any) -> Iterator[dict[str, Any]]:
 
 def _call(service: CdsService, patient_id: str, prefetch: dict[str, Any]) -> bytes:
     context = {"userId": "Practitioner/1", "patientId": patient_id}
-    call = {"hook": service.hook, "hookInstance": str(uuid.uuid4()), "context": context, "prefetch": prefetch}
+    call = {"hook": service.hooks[0], "hookInstance": str(uuid.uuid4()), "context": context, "prefetch": prefetch}
     return json.dumps(call).encode()
 
 
@@ -198,17 +199,18 @@ def append_rate(desk: Desk, callers: int, appends: int = 160) -> float:
 
 def record_start(desk: Desk) -> None:
     """Appends an entry of the smallest kind a service writes: the one that says it started."""
+    book = only_book(desk)
     entry = ConfigEntry(
-        id=desk.log.new_entry_id(),
+        id=book.log.new_entry_id(),
         time=format_time(desk.clock()),
         clock="unsynchronised",
-        tenant=desk.context.tenant,
-        software=desk.context.software,
+        tenant=book.context.tenant,
+        software=book.context.software,
         software_version="0",
-        config=desk.context.config,
+        config=book.context.config,
         models=(),
     )
-    desk.log.append(format_entry(entry))
+    book.log.append(format_entry(entry))
 
 
 def _first(charts: Iterable[Chart], limit: int | None) -> Iterator[Chart]:

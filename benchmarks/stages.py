@@ -20,8 +20,9 @@ from typing import Any
 from audit.entry import DecisionEntry, parse_entry
 from audit.merkle import LeafIndex
 from benchmarks.charts import call_body
+from benchmarks.desks import caller_of, only_book
 from cds_service import pipeline
-from cds_service.pipeline import Desk
+from cds_service.desk import Desk
 from cds_service.response import RECEIPT_KEY
 from cds_service.services import CdsService
 from model_artifacts.inputs import ModelInputs
@@ -68,18 +69,18 @@ class WatchedInputs:
 def stage_times(desk: Desk, service: CdsService, observations: int, repeats: int) -> dict[str, float]:
     """Median microseconds of processor time by stage; "whole" is the whole call, "elapsed" its time by the clock."""
     body = call_body(service, observations, datetime.now(UTC) - timedelta(hours=1))
-    laps = Laps()
+    laps, caller = Laps(), caller_of(desk)
     elapsed = []
     with _watched(service, laps) as watched:
         for _ in range(5):
-            _require_answered(pipeline.answer(body, watched, desk), desk)
+            _require_answered(pipeline.answer(body, watched, caller, desk), desk)
         laps.by_stage.clear()
         gc.collect()
         gc.freeze()
         whole = laps.watch("whole", pipeline.answer)
         for _ in range(repeats):
             begin = time.perf_counter_ns()
-            whole(body, watched, desk)
+            whole(body, watched, caller, desk)
             elapsed.append(time.perf_counter_ns() - begin)
         gc.unfreeze()
     median = {stage: statistics.median(times) / 1e3 for stage, times in laps.by_stage.items()}
@@ -90,7 +91,7 @@ def stage_times(desk: Desk, service: CdsService, observations: int, repeats: int
 def _require_answered(given: bytes, desk: Desk) -> None:
     """Returns if the model spoke: an abstention is cheaper and would flatter."""
     index = json.loads(given)["extension"][RECEIPT_KEY]["index"]
-    entry = parse_entry(desk.log.entry(LeafIndex(index)))
+    entry = parse_entry(only_book(desk).log.entry(LeafIndex(index)))
     if not isinstance(entry, DecisionEntry) or entry.status != "answered":
         raise RuntimeError("the benchmark's patient: expected an answer of the model, got none")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from cds_service import views
-from cds_service.pipeline import Desk
+from cds_service.desk import Desk
 
 
 def create_app(desk: Desk, *, max_body_bytes: int) -> Flask:

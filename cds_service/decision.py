@@ -32,8 +32,11 @@ from audit.entry import (
     format_time,
 )
 from cds_service.cards import Card
+from cds_service.clients import CdsClient
+from cds_service.quirks import Quirk
 from cds_service.request import HookRequest
 from cds_service.services import CdsService
+from cds_service.suggestions import Action
 from model_artifacts.assessment import Abstention, AbstentionReason, Finding, Prediction
 from model_artifacts.inputs import Evidence
 from model_artifacts.runtime import Assessed
@@ -66,7 +69,11 @@ class StoredArray(msgspec.Struct, frozen=True):
 
 
 class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed to repeat one decision; always encrypted at rest. `answer` is None if the graph did not run."""
+    """What is needed to repeat one decision; always encrypted at rest.
+
+    `answer` is None if the graph did not run. `cards` are what the model's finding reads as, also where nothing was `shown`;
+    `drafted` are proposals left out because the draft orders held them, as system and code.
+    """
 
     schema: str = "bedside-replay/1"
     as_of: datetime
@@ -85,6 +92,9 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     outside_population: bool
     model_page: str | None
     cards: tuple[dict[str, Any], ...]
+    drafted: tuple[tuple[str, str], ...] = ()
+    shown: bool = True
+    system_actions: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,17 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The facts of one decision; `assessed` and `finding` are None where no model's answer came about."""
+    """The facts of one decision; `assessed` and `finding` are None where no model's answer came about.
+
+    Attributes:
+        cards: what the finding reads as; sent only if `shown`.
+        shadow: whether the model ran only to be observed.
+    """
 
     entry_id: str
     received_at: datetime
     status: str
+    client: CdsClient
     service: CdsService
     request: HookRequest
     prefetch: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # sent, fetched or missing, failed
@@ -111,7 +127,11 @@ class Decision:
     gaps: tuple[str, ...]
     assessed: Assessed | None
     finding: Finding | None
+    drafted: tuple[tuple[str, str], ...]
     cards: tuple[Card, ...]
+    shown: bool
+    shadow: bool
+    system_actions: tuple[Action, ...]
     latency_us: Mapping[str, int]
 
 
@@ -139,6 +159,9 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
         outside_population=abstention is not None and abstention.outside_population,
         model_page=model_page,
         cards=tuple(card.to_json() for card in decision.cards),
+        drafted=decision.drafted,
+        shown=decision.shown,
+        system_actions=tuple(action.to_json() for action in decision.system_actions),
     )
     return msgspec.msgpack.encode(payload)
 
@@ -154,14 +177,15 @@ def decision_entry(decision: Decision, context: Context, payload: PayloadReferen
         software=context.software,
         config=context.config,
         request=_request(decision, context),
-        requester=_requester(decision.request, context),
+        requester=_requester(decision, context),
         patient=commit_patient(context.index_key, decision.entry_id, decision.request.context.patient_id),
-        model=_model(decision.service),
+        model=_model(decision),
         inputs=_inputs(decision, context),
         output=_output(decision),
         abstention=_abstention_codes(decision),
         explanation=_explanation(decision, context),
-        cards=tuple(_card(card, context) for card in decision.cards),
+        cards=tuple(_card(card, context) for card in decision.cards if decision.shown),
+        system_actions=tuple(_action(action, context) for action in decision.system_actions),
         latency_us=dict(decision.latency_us),
         status=decision.status,
         payload=payload,
@@ -178,13 +202,16 @@ def _request(decision: Decision, context: Context) -> Request:
         prefetch_missing=missing,
         prefetch_failed=failed,
         fhir_origin=decision.fhir_origin,
-        scopes=_scopes(request),
+        scopes=_scopes(request, decision.client),
     )
 
 
-def _scopes(request: HookRequest) -> tuple[str, ...]:
+def _scopes(request: HookRequest, client: CdsClient) -> tuple[str, ...]:
     """The SMART scopes among those granted; whatever else a client writes there is only counted."""
-    granted = [] if request.fhir_authorization is None else request.fhir_authorization.scope.split()
+    scope = "" if request.fhir_authorization is None else request.fhir_authorization.scope
+    if client.has(Quirk.OPAQUE_SCOPES):
+        return ("opaque",) if scope else ()
+    granted = scope.split()
     known = [scope for scope in granted if _SMART_SCOPE.fullmatch(scope)]
     others = len(granted) - len(known)
     return (*dict.fromkeys(known), f"other:{others}") if others else tuple(dict.fromkeys(known))
@@ -198,24 +225,26 @@ def _hook_instance(text: str, context: Context) -> str:
         return f"hmac:{keyed_digest(context.index_key, 'hook-instance', text.encode())}"
 
 
-def _requester(request: HookRequest, context: Context) -> Requester:
-    user = request.context.user
+def _requester(decision: Decision, context: Context) -> Requester:
+    client, user = decision.client, decision.request.context.user
     if user is None:
-        return Requester(None, None, None, None)
+        return Requester(client.issuer, client.id, None, None)
     reference = f"{user.resource_type}/{user.id}".encode()
-    return Requester(None, None, keyed_digest(context.index_key, "practitioner", reference), user.resource_type)
+    practitioner = keyed_digest(context.index_key, "practitioner", reference)
+    return Requester(client.issuer, client.id, practitioner, user.resource_type)
 
 
-def _model(service: CdsService) -> ModelUse:
-    identity = service.model.identity
+def _model(decision: Decision) -> ModelUse:
+    model = decision.service.model
+    identity = model.identity
     return ModelUse(
         id=identity.id,
         version=identity.version,
         artefact=identity.artifact_sha256,
         manifest=identity.manifest_sha256,
-        thresholds=digest(msgspec.json.encode(service.model.manifest.bands)),
+        thresholds=digest(msgspec.json.encode(model.manifest.bands)),
         card=identity.card_sha256,
-        status="active",
+        status="shadow" if decision.shadow else "active",
     )
 
 
@@ -259,3 +288,7 @@ def _card(card: Card, context: Context) -> CardShown:
         text=keyed_digest(context.index_key, "card", f"{card.summary}\n{card.detail}".encode()),
         suggestions=tuple(suggestion.uuid for suggestion in card.suggestions),
     )
+
+
+def _action(action: Action, context: Context) -> str:
+    return keyed_digest(context.index_key, "system-action", msgspec.json.encode(action.to_json(), order="sorted"))

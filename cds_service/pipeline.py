@@ -1,50 +1,36 @@
 """The way of a hook call, from bytes to bytes: `answer` is the list of its steps and nothing else.
 
-Knows neither Flask nor sockets. Nothing is sent before the log holds it: the response is made from the receipt.
+Knows neither Flask nor sockets. Nothing is sent before the log holds it: the response is made from the receipt. What is not
+shown (a shadow run, a finding shown a moment ago, a service that is switched off) is recorded all the same.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from audit.committer import LogReceipt
 from audit.errors import AuditError
-from audit.log import AuditLog
+from cds_service.card_ids import card_uuid
 from cds_service.cards import Card, present, present_failure
-from cds_service.decision import Context, Decision, decision_entry, payload_bytes
-from cds_service.errors import BadRequestError, MissingDataError, NotRecordedError
-from cds_service.gather import Fetch, Gathered, gather
+from cds_service.decision import Decision, decision_entry, payload_bytes
+from cds_service.desk import Access, Book, Caller, Desk
+from cds_service.errors import BadRequestError, MissingDataError, NotRecordedError, ServiceError
+from cds_service.gather import Gathered, gather
 from cds_service.request import HookRequest, parse_hook_request
 from cds_service.response import response_bytes
+from cds_service.risk_assessment import record_risk
 from cds_service.services import CdsService
-from model_artifacts.assessment import Abstention, Finding
-from model_artifacts.runtime import Assessed, ReleasedModel
+from cds_service.suggestions import Action, without_drafted
+from cds_service.ward import fingerprint, may_be_quieted, quiet_key
+from model_artifacts.assessment import Abstention, Finding, Prediction
+from model_artifacts.runtime import Assessed
 
 log = logging.getLogger("bedside.pipeline")
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Everything a call needs from outside, wired once.
-
-    Attributes:
-        clock: the current time, aware UTC.
-        model_page: model id to the absolute URL of its public page, or None.
-        smart_launch_url: launch URL of the app behind a card's "reasons" link, or None.
-    """
-
-    services: tuple[CdsService, ...]
-    fetch: Fetch
-    log: AuditLog
-    context: Context
-    clock: Callable[[], datetime]
-    new_uuid: Callable[[], str]
-    model_page: Callable[[str], str | None]
-    smart_launch_url: str | None
 
 
 @dataclass(slots=True)
@@ -62,11 +48,30 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """One hook call on its way; `entry_id` is the decision's, made before its cards, whose ids come from it."""
+
+    entry_id: str
+    received_at: datetime
+    request: HookRequest
+    service: CdsService
+    caller: Caller
+    book: Book
+    access: Access
+    watch: Stopwatch
+
+    @property
+    def patient_id(self) -> str:
+        return self.request.context.patient_id
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """What one model made of the record; all None where it failed."""
+    """What one model made of the record; all None where it failed. `drafted` proposals are in the draft orders already."""
 
     assessed: Assessed | None
     finding: Finding | None
+    drafted: tuple[tuple[str, str], ...] = ()
 
     @property
     def status(self) -> str:
@@ -82,109 +87,199 @@ class Judged:
         return isinstance(assessment, Abstention) and assessment.silent
 
 
-def answer(body: bytes, service: CdsService, desk: Desk) -> bytes:
+FAILED = Judged(None, None)
+
+
+def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> bytes:
     """The 200 answer to the hook call in `body`.
 
     Raises:
         BadRequestError: `body` is not a call of this service's hook.
         MissingDataError: required data cannot be had; recorded before it is raised.
         NotRecordedError: the decision could not be recorded, so it is not shown.
+        WardUnavailableError: whether the service is switched off cannot be known.
     """
-    watch, received_at = Stopwatch(), desk.clock()
+    call = _accept(body, service, caller, desk)
+    if _is_switched_off(call, desk):
+        return _respond(call, desk, (), (), _record(call, desk, None, "switched-off"))
+    gathered = _gather(call, desk)
+    judged, cards = _advise(call, gathered, desk)
+    hidden = _hidden(call, judged, cards, desk)
+    actions = () if hidden else _system_actions(call, judged)
+    receipt = _record(call, desk, gathered, _status(judged, hidden), judged, cards, actions, hidden=hidden is not None)
+    if hidden is None:
+        _remember(call, judged, cards, desk)
+    return _respond(call, desk, () if hidden else cards, actions, receipt)
+
+
+def _accept(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> Call:
+    watch, received_at, started = Stopwatch(), desk.clock(), time.monotonic()
     request = parse_hook_request(body)
-    _check_hook(request, service)
+    if request.hook not in service.hooks:
+        raise BadRequestError(f"hook: expected {' or '.join(service.hooks)} for service {service.id}")
+    book = desk.books[caller.client.tenant]
+    deadline_s = caller.client.deadline_s
+    # The model and the log need their time too: a fetch that used up the deadline would leave none.
+    fetch_until = started + max(deadline_s - desk.reserve_s, deadline_s / 2)
     watch.lap("parse")
-    gathered = _gather(request, service, desk, received_at, watch)
-    watch.lap("gather")
-    judged, cards = _advise(service, gathered, request, desk, received_at, watch)
-    receipt = _record(request, service, desk, received_at, watch, gathered, judged, cards)
-    return response_bytes(cards, receipt, desk.smart_launch_url)
+    access = Access(caller, fetch_until)
+    return Call(book.log.new_entry_id(), received_at, request, service, caller, book, access, watch)
 
 
-def _advise(
-    service: CdsService, gathered: Gathered, request: HookRequest, desk: Desk, as_of: datetime, watch: Stopwatch
-) -> tuple[Judged, tuple[Card, ...]]:
+def _is_switched_off(call: Call, desk: Desk) -> bool:
+    tenant, model_id = call.caller.client.tenant, call.service.model.manifest.id
+    return desk.ward.switched_off(tenant, call.service.id, model_id) is not None
+
+
+def _advise(call: Call, gathered: Gathered, desk: Desk) -> tuple[Judged, tuple[Card, ...]]:
     """The model's judgement and its card, none where it has nothing to say here.
 
     A model that fails gives a card that says so, never an exception.
     """
-    manifest = service.model.manifest
+    manifest, uuids = call.service.model.manifest, _uuids(call, desk)
     try:
-        judged, finding = _judge(service.model, gathered, as_of)
-        watch.lap("assess")
-        page, patient_id = desk.model_page(manifest.id), request.context.patient_id
+        judged, finding = _judge(call, gathered)
+        call.watch.lap("assess")
+        page = desk.model_page(manifest.id)
         cards: tuple[Card, ...] = ()
         if not judged.is_silent:
-            cards = (present(finding, manifest, patient_id, page, desk.new_uuid, gathered.gaps),)
+            cards = (present(finding, manifest, call.patient_id, page, lambda: next(uuids), gathered.gaps),)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
         log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
-        judged, cards = Judged(None, None), (present_failure(manifest, desk.new_uuid),)
-    watch.lap("present")
+        judged, cards = FAILED, (present_failure(manifest, lambda: card_uuid(call.entry_id, 0)),)
+    call.watch.lap("present")
     return judged, cards
 
 
-def _judge(model: ReleasedModel, gathered: Gathered, as_of: datetime) -> tuple[Judged, Finding]:
-    assessed = model.assess(gathered.record, as_of, gathered.unsure)
+def _uuids(call: Call, desk: Desk) -> Iterator[str]:
+    """The card's id, by which its decision is found again, and then as many as its suggestions need."""
+    yield card_uuid(call.entry_id, 0)
+    while True:
+        yield desk.new_uuid()
+
+
+def _judge(call: Call, gathered: Gathered) -> tuple[Judged, Finding]:
+    model = call.service.model
+    assessed = model.assess(gathered.record, call.received_at, gathered.unsure)
     finding = model.interpret(assessed.assessment, model.manifest)
-    return Judged(assessed, finding), finding
+    offered = without_drafted(finding.proposals, call.request.context.resources)
+    drafted = tuple((item.code.system, item.code.code) for item in finding.proposals if item not in offered)
+    finding = replace(finding, proposals=offered)
+    return Judged(assessed, finding, drafted), finding
 
 
-def _check_hook(request: HookRequest, service: CdsService) -> None:
-    if request.hook != service.hook:
-        raise BadRequestError(f"hook: expected {service.hook} for service {service.id}")
-
-
-def _gather(request: HookRequest, service: CdsService, desk: Desk, received_at: datetime, watch: Stopwatch) -> Gathered:
+def _hidden(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> str | None:
+    """Why nothing is shown though there is something: a shadow run, or the same finding shown a moment ago."""
+    if _is_shadow(call, desk):
+        return "shadow"
+    if not cards or judged.finding is None or desk.quiet.window is None or not may_be_quieted(judged.finding):
+        return None
+    since = call.received_at - desk.quiet.window
     try:
-        return gather(request, service.queries, desk.fetch, received_at)
+        shown = desk.ward.shown_at(_quiet_key(call, desk), _fingerprint(call, judged.finding), since)
+    except ServiceError as exc:  # on doubt it is shown
+        log.error("shown findings unknown", extra={"error": type(exc).__name__})
+        return None
+    return None if shown is None else "quieted"
+
+
+def _is_shadow(call: Call, desk: Desk) -> bool:
+    model_id = call.service.model.manifest.id
+    return model_id in desk.shadow_models or model_id in call.caller.client.shadow_models
+
+
+def _status(judged: Judged, hidden: str | None) -> str:
+    return "quieted" if hidden == "quieted" else judged.status
+
+
+def _remember(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> None:
+    if not cards or judged.finding is None or desk.quiet.window is None:
+        return
+    try:
+        desk.ward.remember(_quiet_key(call, desk), _fingerprint(call, judged.finding), call.received_at)
+    except ServiceError as exc:  # it will be shown once more, which is the safe side
+        log.error("shown finding not remembered", extra={"error": type(exc).__name__})
+
+
+def _quiet_key(call: Call, desk: Desk) -> str:
+    user = call.request.context.user if desk.quiet.per_user else None
+    who = None if user is None else f"{user.resource_type}/{user.id}"
+    return quiet_key(call.book.context.index_key, call.caller.client.tenant, call.service.id, call.patient_id, who)
+
+
+def _fingerprint(call: Call, finding: Finding) -> str:
+    identity = call.service.model.identity
+    return fingerprint(call.book.context.index_key, identity.id, identity.version, finding)
+
+
+def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:
+    """The estimate as a RiskAssessment, for clients with which that was agreed."""
+    assessment = judged.assessed and judged.assessed.assessment
+    if not call.caller.client.takes_system_actions or not isinstance(assessment, Prediction):
+        return ()
+    manifest, encounter_id = call.service.model.manifest, call.request.context.encounter_id
+    return (record_risk(assessment, manifest, call.patient_id, call.received_at, encounter_id),)
+
+
+def _gather(call: Call, desk: Desk) -> Gathered:
+    try:
+        gathered = gather(call.request, call.service.queries, partial(desk.fetch, call.access), call.received_at)
     except MissingDataError as missing:
-        watch.lap("gather")
-        _record(request, service, desk, received_at, watch, missing, None, ())
+        call.watch.lap("gather")
+        _record(call, desk, missing, "missing-data")
         raise
     except Exception:
-        watch.lap("gather")
-        _record(request, service, desk, received_at, watch, None, Judged(None, None), ())
+        call.watch.lap("gather")
+        _record(call, desk, None, FAILED.status)
         raise
+    call.watch.lap("gather")
+    return gathered
 
 
 def _record(
-    request: HookRequest,
-    service: CdsService,
+    call: Call,
     desk: Desk,
-    received_at: datetime,
-    watch: Stopwatch,
     gathered: Gathered | MissingDataError | None,
-    judged: Judged | None,
-    cards: tuple[Card, ...],
+    status: str,
+    judged: Judged = FAILED,
+    cards: tuple[Card, ...] = (),
+    actions: tuple[Action, ...] = (),
+    *,
+    hidden: bool = False,
 ) -> LogReceipt:
     decision = Decision(
-        entry_id=desk.log.new_entry_id(),
-        received_at=received_at,
-        status="missing-data" if judged is None else judged.status,
-        service=service,
-        request=request,
+        entry_id=call.entry_id,
+        received_at=call.received_at,
+        status=status,
+        client=call.caller.client,
+        service=call.service,
+        request=call.request,
         prefetch=_prefetch_states(gathered),
         fhir_origin=gathered.fhir_origin if isinstance(gathered, Gathered) else None,
         gaps=gathered.gaps if isinstance(gathered, Gathered) else (),
-        assessed=None if judged is None else judged.assessed,
-        finding=None if judged is None else judged.finding,
+        assessed=judged.assessed,
+        finding=judged.finding,
+        drafted=judged.drafted,
         cards=cards,
-        latency_us=watch.stages,
+        shown=not hidden,
+        shadow=_is_shadow(call, desk),
+        system_actions=actions,
+        latency_us=call.watch.stages,
     )
-    return record_decision(decision, desk)
+    return record_decision(decision, call.book, desk.model_page(call.service.model.manifest.id))
 
 
-def record_decision(decision: Decision, desk: Desk) -> LogReceipt:
+def record_decision(decision: Decision, book: Book, model_page: str | None) -> LogReceipt:
     """The receipt for `decision`, durable when this returns.
 
     Raises:
         NotRecordedError: the log did not acknowledge it in time, or could not write it.
     """
-    payload = payload_bytes(decision, desk.model_page(decision.service.model.manifest.id))
+    payload = payload_bytes(decision, model_page)
     try:
-        sealed = None if payload is None else desk.log.seal(decision.entry_id, "decision/v1", payload)
-        entry = decision_entry(decision, desk.context, None if sealed is None else sealed.reference)
-        return desk.log.record(entry, sealed)
+        sealed = None if payload is None else book.log.seal(decision.entry_id, "decision/v1", payload)
+        entry = decision_entry(decision, book.context, None if sealed is None else sealed.reference)
+        return book.log.record(entry, sealed)
     except AuditError as exc:
         log.error("decision not recorded", extra={"error": type(exc).__name__, "entry": decision.entry_id})
         raise NotRecordedError("the decision could not be recorded, so no advice is shown") from exc
@@ -198,3 +293,10 @@ def _prefetch_states(
     if isinstance(gathered, MissingDataError):
         return (), (), gathered.keys
     return gathered.prefetched, gathered.fetched, gathered.failed
+
+
+def _respond(
+    call: Call, desk: Desk, cards: tuple[Card, ...], actions: tuple[Action, ...], receipt: LogReceipt
+) -> bytes:
+    quirks = call.caller.client.quirks
+    return response_bytes(cards, receipt, desk.smart_launch_url, quirks=quirks, system_actions=actions)

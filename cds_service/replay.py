@@ -11,14 +11,14 @@ Where the model had abstained before its graph ran, (3) has nothing to compare a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 
 from cds_service.cards import present
 from cds_service.decision import ReplayPayload
-from model_artifacts.assessment import Abstention, Assessment
+from model_artifacts.assessment import Abstention, Assessment, Finding
 from model_artifacts.inputs import ModelInputs
 from model_artifacts.runtime import ReleasedModel
 
@@ -63,12 +63,18 @@ def replay(payload: bytes, models: Mapping[str, ReleasedModel]) -> ReplayReport:
         if repeated != stored.answer:
             return _report(stored, "answer-differs", repeated)
         assessment = model.conclude(answer, inputs)
-    finding = model.interpret(assessment, model.manifest)  # (4)
+    finding = _without(model.interpret(assessment, model.manifest), stored.drafted)  # (4)
     if isinstance(assessment, Abstention) and assessment.silent:
         return _report(stored, "card-differs" if stored.cards else "reproduced", repeated)
     uuids = _uuids(stored.cards)
     card = present(finding, model.manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps)
     return _report(stored, "reproduced" if (card.to_json(),) == stored.cards else "card-differs", repeated)
+
+
+def _without(finding: Finding, drafted: tuple[tuple[str, str], ...]) -> Finding:
+    """The finding without the proposals that the draft orders held."""
+    kept = tuple(item for item in finding.proposals if (item.code.system, item.code.code) not in drafted)
+    return replace(finding, proposals=kept)
 
 
 def _inputs(stored: ReplayPayload) -> ModelInputs:

@@ -7,6 +7,7 @@ never cached: they hold advice about one patient at one moment.
 from __future__ import annotations
 
 import logging
+import uuid
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from cds_service.desk import Caller, Desk
 from cds_service.discovery import discovery_document
 from cds_service.errors import (
     BadRequestError,
@@ -24,7 +26,7 @@ from cds_service.errors import (
     UnknownServiceError,
 )
 from cds_service.outcomes import operation_outcome
-from cds_service.pipeline import Desk, answer
+from cds_service.pipeline import answer
 from cds_service.services import find_service
 
 log = logging.getLogger("bedside.http")
@@ -57,7 +59,8 @@ def call(service_id: str) -> Response:
     """One hook call."""
     service = find_service(desk().services, service_id)
     _require_json()
-    return _json(HTTPStatus.OK, answer(_body(), service, desk()))
+    client = desk().gate.admit(request.headers.get("Authorization"), (f"{desk().public_url}{request.path}",))
+    return _json(HTTPStatus.OK, answer(_body(), service, Caller(client, str(uuid.uuid4())), desk()))
 
 
 @blueprint.app_errorhandler(ServiceError)

@@ -10,10 +10,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -21,15 +22,19 @@ from hypothesis import HealthCheck, settings
 
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
+from cds_service.auth import OpenGate
 from cds_service.decision import Context
-from cds_service.pipeline import Desk
+from cds_service.desk import Book, Desk, Quiet
 from cds_service.services import services_of
+from cds_service.ward import Ward
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
+from tests.cds_service.callers import CLIENT
 from tests.end_to_end.fhir_double import FhirDouble, running_fhir
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 ORIGIN = "tests.example/cds-audit/north/1"
+TENANT = "north"
 START_DEADLINE_S = 60.0
 
 # A busy machine is slow, and that is no failure of what is tested.
@@ -68,7 +73,7 @@ def prevent(models: dict[str, ReleasedModel]) -> ReleasedModel:
 def audit_log(tmp_path: Path) -> Iterator[AuditLog]:
     directory = tmp_path / "audit"
     directory.mkdir()
-    config = LogConfig(directory, ORIGIN, tenant="north", deadline_s=5.0)
+    config = LogConfig(directory, ORIGIN, tenant=TENANT, deadline_s=5.0)
     create_log(config, init_keys(directory, ORIGIN, os.urandom))
     log = AuditLog.open(config, clock=lambda: NOW)
     yield log
@@ -79,26 +84,47 @@ MakeDesk = Callable[..., Desk]
 
 
 @pytest.fixture
-def make_desk(audit_log: AuditLog, models: dict[str, ReleasedModel]) -> MakeDesk:
-    """`make_desk(fetch=…, smart_launch_url=…, models=…)`: a desk over the real log, its uuids counted."""
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    opened = Ward.open(tmp_path / "ward.sqlite3")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_desk(audit_log: AuditLog, ward: Ward, models: dict[str, ReleasedModel]) -> MakeDesk:
+    """`make_desk(fetch=…, models=…, log=…, any field of Desk=…)`: a desk over the real log, its uuids counted."""
     counter = itertools.count(1)
 
     def make(
-        fetch: object = None,
-        smart_launch_url: str | None = None,
+        fetch: Callable[..., Any] | None = None,
         models: dict[str, ReleasedModel] = models,
         log: AuditLog = audit_log,
+        **changes: Any,
     ) -> Desk:
-        return Desk(
+        def fetched(_access: object, *asked: Any) -> Any:
+            return pytest.fail("nothing was to be fetched") if fetch is None else fetch(*asked)
+
+        desk = Desk(
             services=services_of(models.values()),
-            fetch=fetch or (lambda _server, _token, _urls: pytest.fail("nothing was to be fetched")),  # type: ignore[arg-type]
-            log=log,
-            context=Context("north", "5a" * 32, "6b" * 32, log.keys.index_key),
+            clients=(CLIENT,),
+            gate=OpenGate(CLIENT),
+            fetch=fetched,
+            books={TENANT: Book(log, Context(TENANT, "5a" * 32, "6b" * 32, log.keys.index_key))},
+            ward=ward,
+            quiet=Quiet(None, per_user=False),
+            shadow_models=frozenset(),
             clock=lambda: NOW,
             new_uuid=lambda: str(uuid.UUID(int=next(counter))),
             model_page=lambda model_id: f"https://cds.example.org/models/{model_id}",
-            smart_launch_url=smart_launch_url,
+            smart_launch_url=None,
+            public_url="https://cds.example.org",
+            trusted_proxies=(),
+            open_discovery=False,
+            workers=1,
+            reserve_s=0.3,
+            ready=lambda: (),
         )
+        return replace(desk, **changes)
 
     return make
 
@@ -157,7 +183,7 @@ def bedside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBedside
             f"[server]\nport = {port}\n[access]\nopen_on_loopback = true\n"
             f"[fhir]\ndeadline_s = 2.0\nmax_pages = 3\nallowed_servers = {allowed}\n"
             f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGIN}"\ndeadline_ms = 5000\n'
-            f"[models]\nenabled = {list(released_packages())}\n"
+            f'[models]\nenabled = {list(released_packages())}\n[state]\ndirectory = "{folder / "state"}"\n'
         )
         environment = clean_environment(BEDSIDE_CONFIG=str(config))
         made = run_bedside("audit", "init", "--origin", ORIGIN, environment=environment)

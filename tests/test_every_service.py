@@ -36,7 +36,9 @@ def _entries(services: list[CdsService]) -> list[dict[str, Any]]:
 
 def test_every_service_has_what_discovery_requires(service: list[CdsService]) -> None:
     for entry in _entries(service):
-        assert entry.keys() == {"hook", "id", "title", "description", "prefetch", "usageRequirements"}
+        assert entry.keys() == {
+            *("hook", "id", "title", "description", "prefetch", "usageRequirements", "version", "hookVersion")
+        }
         assert all(isinstance(entry[name], str) and entry[name] for name in entry if name != "prefetch")
         assert entry["hook"] in PARSERS
         assert empty_members(entry) == []

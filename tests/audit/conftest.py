@@ -74,6 +74,7 @@ def _decision(entry_id: str, **changes: Any) -> DecisionEntry:
         "cards": (
             CardShown(uuid="0c8b6f0e-9b5c-4b39-8d4f-f7a2a5a3a7b1", indicator="warning", text=DIGEST, suggestions=()),
         ),
+        "system_actions": (),
         "latency_us": {"gather": 120, "assess": 900},
         "status": "ok",
         "payload": None,

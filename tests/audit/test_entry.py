@@ -15,7 +15,9 @@ from audit.entry import (
     FeedbackEntry,
     GapEntry,
     PayloadReference,
+    Requester,
     Service,
+    SwitchEntry,
     VerifyEntry,
     format_entry,
     format_json,
@@ -41,6 +43,8 @@ OTHER_KINDS: list[Entry] = [
     FeedbackEntry(
         **COMMON,
         service=Service(id="prevent-cvd", version="1"),
+        requester=Requester(issuer="https://ehr.example", subject="north-ehr", practitioner=None, role=None),
+        decision=ID,
         card="0c8b6f0e-9b5c-4b39-8d4f-f7a2a5a3a7b1",
         outcome="overridden",
         accepted_suggestions=(),
@@ -48,6 +52,7 @@ OTHER_KINDS: list[Entry] = [
         outcome_time=TIME,
         payload=PayloadReference(sha256=DIGEST, key_id="tenant:00000000"),
     ),
+    SwitchEntry(**COMMON, scope="service", name="prevent-cvd", off=True, reason="safety", operator=DIGEST),
 ]
 
 # Golden bytes: a released kind never changes.

@@ -86,7 +86,7 @@ def test_cli_a_log_that_is_not_there_is_a_2(arguments: list[str], capsys: pytest
 
 def test_cli_serve_refuses_while_nobody_is_let_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve"]) == 2
-    assert "access.open_on_loopback: expected true" in _one_line(capsys)
+    assert "clients: expected at least one, as nobody could call" in _one_line(capsys)
 
 
 def test_cli_serve_refuses_without_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ def test_doctor_says_what_would_refuse_to_start(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "ok    configuration: http://127.0.0.1:8712, tenant default"
     failed = {line.split(":")[0].removeprefix("FAIL  "): line for line in lines if line.startswith("FAIL")}
-    assert failed.keys() == {"access", "models", "audit log"}
+    assert failed.keys() == {"access", "models", "services", "audit log"}
     assert failed["models"].endswith("got unknown")
 
 
@@ -20,5 +20,6 @@ def test_doctor_says_what_is_in_force_beside_a_running_service(bedside: RunningB
     assert (done.returncode, done.stderr) == (0, "")
     assert "ok    access: OPEN to every caller on this machine, for evaluation only" in done.stdout
     assert "ok    models: prevent_cvd " in done.stdout
-    assert f"ok    audit log: {ORIGIN}, head:" in done.stdout
+    assert "\n      prevent-cvd: patient-view\n" in done.stdout
+    assert f"ok    audit log: head:\n      {ORIGIN}\n" in done.stdout
     assert bedside.get("/cds-services").status_code == 200

@@ -7,14 +7,8 @@ import msgspec
 import pytest
 
 from bedside.config import Config, ConfigError
-from bedside.wiring import HospitalFhir, config_digest, load_models, read_config, require_way_in, software_digest
-from cds_service.request import FhirAuthorization
-from fhir_adapters.errors import OriginNotAllowedError, UpstreamConnectionError
+from bedside.wiring import config_digest, load_models, read_config, require_way_in, software_digest
 from model_artifacts.runtime import ReleasedModel
-from tests.cds_service.patients import CANARY_TOKEN
-from tests.conftest import free_port
-
-TOKEN = FhirAuthorization(CANARY_TOKEN, "", None, None)
 
 
 def _config(**sections: dict[str, object]) -> Config:
@@ -29,7 +23,7 @@ def test_wiring_reads_the_file_that_the_environment_names(tmp_path: Path) -> Non
 
 
 def test_wiring_lets_nobody_in_unless_configured() -> None:
-    with pytest.raises(ConfigError, match="no other way to let callers in is configured"):
+    with pytest.raises(ConfigError, match=r"^clients: expected at least one, as nobody could call"):
         require_way_in(Config())
     require_way_in(_config(access={"open_on_loopback": True}))
 
@@ -53,29 +47,3 @@ def test_wiring_software_digest_covers_the_models_code(tmp_path: Path) -> None:
     digests.add(software_digest([other]))
     assert len(digests) == 4
     assert all(len(digest) == 64 for digest in digests)
-
-
-@pytest.mark.parametrize(
-    "server",
-    [
-        "https://fhir.example/r4/other",
-        "https://fhir.example",
-        "https://fhir.example.evil.example/r4",
-        "https://fhir.example@evil.example/r4",
-        "http://fhir.example/r4",
-        "https://FHIR.example/r4",
-        "",
-    ],
-)
-def test_wiring_asks_a_fhir_server_only_at_exactly_the_configured_address(server: str) -> None:
-    fhir = HospitalFhir(_config(fhir={"allowed_servers": ["https://fhir.example/r4/"]}))
-    answers = fhir(server, TOKEN, {"a": "Patient/1", "b": "Condition?patient=1"})
-    assert {key: type(answer) for key, answer in answers.items()} == dict.fromkeys("ab", OriginNotAllowedError)
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_wiring_gives_the_reason_for_each_key(slash: str) -> None:
-    base = f"http://127.0.0.1:{free_port()}/fhir"
-    fhir = HospitalFhir(_config(fhir={"allowed_servers": [base], "deadline_s": 1.0}))
-    answers = fhir(base + slash, None, {"a": "Patient/1"})
-    assert isinstance(answers["a"], UpstreamConnectionError)

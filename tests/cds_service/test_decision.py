@@ -15,6 +15,7 @@ from audit.merkle import LeafIndex
 from cds_service.decision import ReplayPayload, StoredArray
 from cds_service.pipeline import answer
 from tests.cds_service import patients
+from tests.cds_service.callers import CALLER
 from tests.conftest import NOW, MakeDesk
 
 CANARIES = (
@@ -33,7 +34,7 @@ CANARIES = (
 
 def _leaf(make_desk: MakeDesk, log: AuditLog, **changes: Any) -> dict[str, Any]:
     desk = make_desk()
-    answer(patients.encoded(patients.call(patients.prefetch(NOW), **changes)), desk.services[0], desk)
+    answer(patients.encoded(patients.call(patients.prefetch(NOW), **changes)), desk.services[0], CALLER, desk)
     leaf: dict[str, Any] = json.loads(log.entry(LeafIndex(0)))
     return leaf
 
@@ -109,7 +110,7 @@ def test_decision_commitments_of_one_patient_differ_from_entry_to_entry(
     desk = make_desk()
     body = patients.encoded(patients.call(patients.prefetch(NOW)))
     for _ in range(2):
-        answer(body, desk.services[0], desk)
+        answer(body, desk.services[0], CALLER, desk)
     first, second = (json.loads(audit_log.entry(LeafIndex(index))) for index in range(2))
     assert first["patient"] != second["patient"]
     assert first["inputs"]["commitment"] != second["inputs"]["commitment"]
@@ -118,7 +119,7 @@ def test_decision_commitments_of_one_patient_differ_from_entry_to_entry(
 def test_decision_payload_holds_what_replay_needs(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
     body = patients.encoded(patients.call(patients.prefetch(NOW)))
-    (card,) = json.loads(answer(body, desk.services[0], desk))["cards"]
+    (card,) = json.loads(answer(body, desk.services[0], CALLER, desk))["cards"]
     payload = msgspec.msgpack.decode(audit_log.payload(LeafIndex(0)), type=ReplayPayload)
     assert (payload.schema, payload.patient_id, payload.as_of) == ("bedside-replay/1", patients.PATIENT_ID, NOW)
     assert payload.cards == (card,)
@@ -129,7 +130,7 @@ def test_decision_payload_holds_what_replay_needs(make_desk: MakeDesk, audit_log
 def test_decision_payload_without_answer_keeps_the_reasons(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
     body = patients.encoded(patients.call(patients.prefetch(NOW) | {"cholesterol": None}))
-    answer(body, desk.services[0], desk)
+    answer(body, desk.services[0], CALLER, desk)
     payload = msgspec.msgpack.decode(audit_log.payload(LeafIndex(0)), type=ReplayPayload)
     assert payload.answer is None
     assert [reason.evidence for reason in payload.abstention] == ["total_cholesterol", "hdl_cholesterol"]

@@ -22,6 +22,7 @@ from fhir_adapters.record import PatientRecord
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
+from tests.cds_service.callers import CALLER
 from tests.conftest import NOW, MakeDesk
 
 
@@ -57,7 +58,7 @@ def _body(**changes: Any) -> bytes:
 
 
 def _answer(desk: Desk, body: bytes | None = None) -> dict[str, Any]:
-    answered: dict[str, Any] = json.loads(answer(_body() if body is None else body, desk.services[0], desk))
+    answered: dict[str, Any] = json.loads(answer(_body() if body is None else body, desk.services[0], CALLER, desk))
     return answered
 
 
@@ -143,7 +144,7 @@ def test_pipeline_one_failing_model_leaves_the_other_services_alone(
     desk = make_desk(
         models={"a": replace(prevent, inputs=FailingInputs(prevent.inputs)), "b": prevent},
     )
-    failed, fine = (json.loads(answer(_body(), service, desk))["cards"][0] for service in desk.services)
+    failed, fine = (json.loads(answer(_body(), service, CALLER, desk))["cards"][0] for service in desk.services)
     assert "the model failed" in failed["summary"]
     assert "%" in fine["summary"]
 
@@ -151,7 +152,7 @@ def test_pipeline_one_failing_model_leaves_the_other_services_alone(
 def test_pipeline_missing_data_is_recorded_before_it_is_refused(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
     with pytest.raises(MissingDataError):
-        answer(patients.encoded(patients.call({})), desk.services[0], desk)
+        answer(patients.encoded(patients.call({})), desk.services[0], CALLER, desk)
     entry = _entry(audit_log)
     assert (entry["status"], entry["cards"], entry["output"]) == ("missing-data", [], None)
     assert entry["request"]["prefetch_failed"] == ["patient", "conditions", "active_medications"]
@@ -160,15 +161,15 @@ def test_pipeline_missing_data_is_recorded_before_it_is_refused(make_desk: MakeD
 def test_pipeline_a_call_that_is_none_is_not_recorded(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
     with pytest.raises(BadRequestError):
-        answer(b"{}", desk.services[0], desk)
+        answer(b"{}", desk.services[0], CALLER, desk)
     assert audit_log.checkpoint().splitlines()[1] == b"0"
 
 
 def test_pipeline_refuses_another_hook_than_the_services(make_desk: MakeDesk) -> None:
     desk = make_desk()
-    other = replace(desk.services[0], hook="order-sign")
-    with pytest.raises(BadRequestError, match=r"^hook: expected order-sign for service prevent-cvd$"):
-        answer(_body(), other, desk)
+    other = replace(desk.services[0], hooks=("order-sign", "order-select"))
+    with pytest.raises(BadRequestError, match=r"^hook: expected order-sign or order-select for service prevent-cvd$"):
+        answer(_body(), other, CALLER, desk)
 
 
 def test_pipeline_shows_nothing_once_the_log_is_closed(make_desk: MakeDesk, audit_log: AuditLog) -> None:
@@ -256,7 +257,7 @@ def test_pipeline_what_was_not_read_of_diagnoses_and_drugs_is_not_taken_for_none
     desk, body = make_desk(), _body(**{key: prefetched})
     if refused:
         with pytest.raises(MissingDataError) as raised:
-            answer(body, desk.services[0], desk)
+            answer(body, desk.services[0], CALLER, desk)
         assert raised.value.keys == (key,)
         return
     (card,) = _answer(desk, body)["cards"]
@@ -302,5 +303,5 @@ def test_pipeline_a_fault_while_gathering_is_recorded(make_desk: MakeDesk, audit
     desk = replace(make_desk(), fetch=broken)
     body = patients.encoded(patients.call(None, **patients.fhir_access("https://fhir.example.org/r4")))
     with pytest.raises(ZeroDivisionError):
-        answer(body, desk.services[0], desk)
+        answer(body, desk.services[0], CALLER, desk)
     assert _entry(audit_log)["status"] == "failed"

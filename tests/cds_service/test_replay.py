@@ -13,6 +13,7 @@ from cds_service.pipeline import answer
 from cds_service.replay import replay
 from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
+from tests.cds_service.callers import CALLER
 from tests.conftest import NOW, MakeDesk
 
 Models = dict[str, ReleasedModel]
@@ -29,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
 def _recorded(make_desk: MakeDesk, log: AuditLog, case: str = "estimate") -> bytes:
     desk = make_desk()
     body = patients.encoded(patients.call(patients.prefetch(NOW) | CASES[case]))
-    answer(body, desk.services[0], desk)
+    answer(body, desk.services[0], CALLER, desk)
     return log.payload(LeafIndex(0))
 
 
