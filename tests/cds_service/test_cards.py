@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,3 +160,43 @@ def test_cards_links_carry_app_context_only_if_they_have_one() -> None:
 def test_cards_summary_is_never_cut_within_a_figure(prevent: ReleasedModel) -> None:
     headline = "x" * (MAX_SUMMARY_CHARS - 8) + " is 12.3 % (high)"
     assert _card(prevent, replace(FINDING, headline=headline)).summary == "x" * (MAX_SUMMARY_CHARS - 8) + " is…"
+
+
+def test_cards_of_one_kind_are_the_same_kind_for_every_patient(prevent: ReleasedModel) -> None:
+    card = _card(prevent)
+    assert card.kind == "prevent_cvd:risk:high"
+    assert card.kind == _card(prevent, replace(FINDING, headline="Risk: 13.0 % (high)")).kind
+    assert "kind" not in card.to_json()
+    assert present_failure(prevent.manifest, lambda: "u").kind == "prevent_cvd:failed"
+
+
+@pytest.mark.parametrize("url", ["", "/models/x", "models/x", "//host/x", "javascript:alert(1)", "https://"])
+def test_cards_links_must_be_absolute(url: str) -> None:
+    with pytest.raises(ValueError, match="absolute"):
+        Link("a", url, "absolute")
+
+
+def test_cards_absolute_links_have_no_app_context() -> None:
+    with pytest.raises(ValueError, match="app_context"):
+        Link("a", "https://x.example", "absolute", "{}")
+
+
+def test_cards_links_hold_nothing_that_came_from_fhir(prevent: ReleasedModel) -> None:
+    evidence = replace(EVIDENCE, label=HOSTILE, source="https://evil.example/Observation/1", note=HOSTILE)
+    hostile = replace(FINDING, reasons=((evidence, Attribution("sbp", 0.1)),), missing=(HOSTILE,))
+    assert _card(prevent, hostile, gaps=(HOSTILE,)).links == _card(prevent).links
+
+
+def test_cards_of_a_manifest_with_empty_texts_have_no_empty_member(prevent: ReleasedModel) -> None:
+    source = msgspec.structs.replace(prevent.manifest.source, url="", topic_display="")
+    manifest = msgspec.structs.replace(prevent.manifest, source=source)
+    card = present_failure(manifest, lambda: "u").to_json()
+    assert empty_members(card) == []
+    assert card["source"].keys() == {"label", "topic"}
+
+
+def test_cards_that_abstain_keep_the_form_of_the_others(prevent: ReleasedModel) -> None:
+    abstained = replace(FINDING, code="abstained:missing-input", urgency="info", reasons=(), figures=(), proposals=())
+    card = _card(prevent, abstained).to_json()
+    assert empty_members(card) == []
+    assert card.keys() == {"uuid", "summary", "detail", "indicator", "source", "overrideReasons", "links"}

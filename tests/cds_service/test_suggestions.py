@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from fhir.resources.R4B.servicerequest import ServiceRequest
 
-from cds_service.suggestions import suggest
+from cds_service.hooks.context import ContextResource
+from cds_service.suggestions import suggest, without_drafted
 from fhir_adapters.codes import LOINC, Code
 from model_artifacts.assessment import OrderLab
 from model_artifacts.prevent_cvd.finding import CREATININE, HBA1C, LIPID_PANEL, UACR
 from tests.cds_service.patients import empty_members
+
+ORDERS = (OrderLab(HBA1C, "HbA1c", "a reason"), OrderLab(CREATININE, "creatinine", "a reason"))
 
 
 @pytest.mark.parametrize("code", [CREATININE, HBA1C, LIPID_PANEL, UACR], ids=lambda code: code.code)
@@ -34,3 +40,60 @@ def test_suggestions_for_two_patients_share_nothing() -> None:
 def test_suggestions_without_a_display_have_no_empty_member() -> None:
     suggestion = suggest(OrderLab(Code(LOINC, "4548-4"), "HbA1c", "a reason"), "p1", "u1").to_json()
     assert empty_members(suggestion) == []
+
+
+def _draft(resource: Any, *, selected: bool = True) -> ContextResource:
+    document = resource if isinstance(resource, bytes) else json.dumps(resource).encode()
+    return ContextResource("ServiceRequest/1", "ServiceRequest", document, selected)
+
+
+def _order(*codings: dict[str, Any], **members: Any) -> dict[str, Any]:
+    return {"resourceType": "ServiceRequest", "status": "draft", "code": {"coding": list(codings)}, **members}
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_suggestions_leave_out_what_is_drafted(selected: bool) -> None:
+    draft = _order({"system": "urn:local", "code": "A1C"}, {"system": LOINC, "code": HBA1C.code})
+    assert without_drafted(ORDERS, (_draft(draft, selected=selected),)) == ORDERS[1:]
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [
+        {"system": "urn:local", "code": HBA1C.code},
+        {"system": LOINC, "code": HBA1C.code[:-1]},
+        {"system": LOINC, "code": f"{HBA1C.code} "},
+        {"code": HBA1C.code},
+        {"system": LOINC},
+    ],
+)
+def test_suggestions_stay_where_system_or_code_differs(coding: dict[str, Any]) -> None:
+    assert without_drafted(ORDERS, (_draft(_order(coding)),)) == ORDERS
+
+
+@pytest.mark.parametrize("status", ["revoked", "entered-in-error"])
+def test_suggestions_stay_where_the_draft_was_withdrawn(status: str) -> None:
+    draft = _order({"system": LOINC, "code": HBA1C.code}, status=status)
+    assert without_drafted(ORDERS, (_draft(draft),)) == ORDERS
+
+
+def test_suggestions_look_at_service_requests_alone() -> None:
+    document = json.dumps(_order({"system": LOINC, "code": HBA1C.code})).encode()
+    assert without_drafted(ORDERS, (ContextResource(None, "MedicationRequest", document),)) == ORDERS
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"null",
+        b"[" * 100_000,
+        b'{"code": {"coding": "4548-4"}}',
+        b'{"code": {"coding": [{"system": 1}]}}',
+        b'{"code": {"text": "HbA1c"}}',
+    ],
+)
+def test_suggestions_stay_where_a_draft_cannot_be_read(unreadable: bytes) -> None:
+    assert without_drafted(ORDERS, (_draft(unreadable),)) == ORDERS
