@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cds_service.cards import Card, present, present_failure
@@ -88,6 +88,8 @@ def test_quirks_alphanumeric_topic_is_letters_and_digits(prevent: ReleasedModel)
 
 
 @given(kind=_text)
+@example(kind="x" * (MAX_TOPIC_CHARS + 1))
+@example(kind=":")
 def test_quirks_alphanumeric_topic_is_never_too_long_and_never_empty(prevent: ReleasedModel, kind: str) -> None:
     (card,) = _answer((replace(_cards(prevent)[0], kind=kind),), Quirk.ALPHANUMERIC_TOPIC)["cards"]
     code = card["source"].get("topic", {"code": "none"})["code"]

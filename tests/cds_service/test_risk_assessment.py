@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B.riskassessment import RiskAssessment
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cds_service.risk_assessment import UCUM, record_risk
@@ -83,12 +83,14 @@ def test_risk_assessment_has_one_prediction_for_each_output_in_the_manifests_ord
 
 
 @given(probability=st.floats(0, 1))
+@example(probability=0.07)  # 100 times it is 7.000000000000001
+@example(probability=0.9997)
 def test_risk_assessment_says_how_likely_as_the_card_does(prevent: ReleasedModel, probability: float) -> None:
     output = prevent.manifest.outputs[0]
     (found,) = _recorded(prevent, {output.name: probability})["prediction"]
     shown = percent(probability, output.floor)
     if "probabilityDecimal" in found:
-        assert shown == f"{found['probabilityDecimal']:.1f} %"
+        assert shown == f"{found['probabilityDecimal']} %"
         assert 0 < found["probabilityDecimal"] <= 100  # FHIR's invariant ras-2
         assert json.loads(json.dumps(found)) == found
     else:
