@@ -69,7 +69,7 @@ def call_body(service: CdsService, observations: int, newest: datetime) -> bytes
     """A call of `service` whose prefetch holds `observations` Observations, the newest observed at `newest`."""
     prefetch = {query.name: _answer(query, service, observations, newest) for query in service.queries}
     call = {
-        "hook": service.hook,
+        "hook": service.hooks[0],
         "hookInstance": str(uuid.uuid5(_NAMESPACE, f"{service.id} {observations}")),
         "context": {"userId": "Practitioner/1", "patientId": PATIENT_ID, "encounterId": "e1"},
         "prefetch": prefetch,

@@ -25,6 +25,7 @@ from audit.log import AuditLog, LogConfig, create_log
 from cds_service.auth import OpenGate
 from cds_service.decision import Context
 from cds_service.desk import Book, Desk, Quiet
+from cds_service.hooks import PARSERS
 from cds_service.services import services_of
 from cds_service.ward import Ward
 from model_artifacts.registry import model_packages
@@ -35,6 +36,7 @@ from tests.end_to_end.fhir_double import FhirDouble, running_fhir
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 ORIGIN = "tests.example/cds-audit/north/1"
 TENANT = "north"
+EVERY_HOOK = "risk-at-every-hook"
 START_DEADLINE_S = 60.0
 
 # A busy machine is slow, and that is no failure of what is tested.
@@ -184,6 +186,8 @@ def bedside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBedside
             f"[fhir]\ndeadline_s = 2.0\nmax_pages = 3\nallowed_servers = {allowed}\n"
             f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGIN}"\ndeadline_ms = 5000\n'
             f'[models]\nenabled = {list(released_packages())}\n[state]\ndirectory = "{folder / "state"}"\n'
+            '[[services]]\nmodel = "prevent_cvd"\n'
+            f'[[services]]\nmodel = "prevent_cvd"\nid = "{EVERY_HOOK}"\nhooks = {list(PARSERS)}\n'
         )
         environment = clean_environment(BEDSIDE_CONFIG=str(config))
         made = run_bedside("audit", "init", "--origin", ORIGIN, environment=environment)
