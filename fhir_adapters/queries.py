@@ -40,9 +40,13 @@ _SEARCHES: dict[str, _Search] = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A need for data: a resource type, codes, how far back, how many; `required` if the model can't do without.
+    """A need for data: a resource type, codes, how far back, how many, and what it means if it can't be had.
 
-    Raises: QueryError for a resource without known search parameters, or a window on one that has no date parameter.
+    `required`: the model can't do without, and the call fails. `widens`: the model answers, and its estimate is less certain
+    than one made with it, which is told. Neither: the model answers as where there is nothing.
+
+    Raises: QueryError for a resource without known search parameters, a window on one that has no date parameter, or both
+    meanings at once.
     """
 
     name: str
@@ -52,8 +56,11 @@ class Query:
     status: tuple[str, ...] = ()
     count: int | None = None
     required: bool = False
+    widens: bool = False
 
     def __post_init__(self) -> None:
+        if self.required and self.widens:
+            raise QueryError(f"query {self.name}: expected it to be required or to widen, got both")
         if self.resource != "Patient" and self.resource not in _SEARCHES:
             raise QueryError(f"query resource: expected Patient or one of {sorted(_SEARCHES)}, got {self.resource}")
         if self.lookback is not None and not (self.resource in _SEARCHES and _SEARCHES[self.resource].date):
@@ -114,6 +121,7 @@ def _unite(a: Query, b: Query) -> Query:
         lookback=max(a.lookback, b.lookback) if a.lookback is not None and b.lookback is not None else None,
         count=max(a.count, b.count) if a.count is not None and b.count is not None else None,
         required=a.required or b.required,
+        widens=(a.widens or b.widens) and not (a.required or b.required),
     )
 
 

@@ -103,7 +103,7 @@ class IcuInputs:
             Query("patient", "Patient", required=True),
             Query("encounters", "Encounter", status=("in-progress",), required=True),
             Query("icu_measurements", "Observation", codes, lookback=_LOOKBACK, count=_MOST_EVENTS, required=True),
-            Query("body_height", "Observation", _HEIGHT.codes, lookback=_HEIGHT_MAX_AGE, count=1),
+            Query("body_height", "Observation", _HEIGHT.codes, lookback=_HEIGHT_MAX_AGE, count=1, widens=True),
         )
 
     def extract(self, record: PatientRecord, as_of: datetime) -> ModelInputs:

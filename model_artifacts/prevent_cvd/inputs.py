@@ -94,8 +94,8 @@ class PreventInputs:
             Query("body_height", "Observation", _codes(("height",)), lookback=10 * _YEAR, count=5),
             Query("cholesterol", "Observation", _codes(_LIPIDS), lookback=5 * _YEAR, count=10),
             Query("kidney_function", "Observation", _codes(_KIDNEY), lookback=2 * _YEAR, count=20),
-            Query("hba1c", "Observation", _codes(("hba1c",)), lookback=2 * _YEAR, count=5),
-            Query("urine_albumin", "Observation", _codes(("uacr",)), lookback=2 * _YEAR, count=5),
+            Query("hba1c", "Observation", _codes(("hba1c",)), lookback=2 * _YEAR, count=5, widens=True),
+            Query("urine_albumin", "Observation", _codes(("uacr",)), lookback=2 * _YEAR, count=5, widens=True),
             Query("smoking_status", "Observation", (SMOKING_STATUS,), lookback=SMOKING_MAX_AGE, count=5),
         )
 

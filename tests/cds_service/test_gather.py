@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -188,6 +189,15 @@ def test_gather_optional_data_that_cannot_be_had_is_a_gap_and_not_an_absence() -
     gathered = _gather(None, RecordingFetch(some_labs=UpstreamStatusError(500)))
     assert gathered.failed == ("some_labs",)
     assert gathered.gaps == ("some labs: not received, so what the record holds of it is unknown",)
+
+
+def test_gather_a_failure_that_widens_is_told_as_that() -> None:
+    """The three meanings of a failed key: the call fails, the estimate is less certain, or there is a gap and no more."""
+    queries = (PERSON, DIAGNOSES, replace(LABS, widens=True))
+    request = parse_hook_request(patients.encoded(patients.call({k: FOUND[k] for k in ("patient", "conditions")})))
+    gathered = gather(request, queries, _nothing, NOW)
+    assert gathered.failed == ("some_labs",)
+    assert gathered.gaps == ("some labs: could not be had, so this estimate is less certain than one made with it",)
 
 
 def test_gather_a_server_that_may_not_be_asked_is_not_named() -> None:

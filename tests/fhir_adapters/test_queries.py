@@ -72,3 +72,15 @@ def test_queries_refuses_what_it_cannot_ask() -> None:
         Query("a", "Nonsense")
     with pytest.raises(QueryError):
         Query("a", "Condition", lookback=timedelta(days=1))
+
+
+def test_queries_required_and_widening_exclude_each_other() -> None:
+    with pytest.raises(QueryError, match="expected it to be required or to widen, got both"):
+        Query("hba1c", "Observation", required=True, widens=True)
+
+
+def test_queries_merge_required_wins_over_widening() -> None:
+    (merged,) = merge_queries(
+        [Query("hba1c", "Observation", widens=True), Query("hba1c", "Observation", required=True)]
+    )
+    assert (merged.required, merged.widens) == (True, False)
