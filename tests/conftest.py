@@ -31,6 +31,7 @@ from cds_service.ward import Ward
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from tests.cds_service.callers import CLIENT
+from tests.conformance.every_response import every_response, only_valid_responses  # noqa: F401 - for every test
 from tests.end_to_end.fhir_double import FhirDouble, running_fhir
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
