@@ -1,0 +1,255 @@
+"""Feedback as entries of the log, each linked to the decision that showed the card (CDS Hooks 2.0.1, "Feedback").
+
+Only what the log itself knows is taken: the card has to be one that this service showed, in this tenant's log. The same
+feedback is recorded once however often it comes, to whichever process: its entry id is a keyed digest of what it says.
+
+The leaf holds codes alone: a reason that was offered with the card by its code, any other as `other`. What a client writes
+freely is in the encrypted payload.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from audit.commitments import keyed_digest
+from audit.entry import CardShown, FeedbackEntry, Requester, format_entry, format_time
+from audit.errors import AuditError, EntryConflictError, NoSuchEntryError, PayloadError
+from audit.log import AuditLog
+from audit.payloads import SealedPayload
+from cds_service.card_ids import FoundCard, card_uuid, find_decision
+from cds_service.clients import CdsClient
+from cds_service.decision import Context
+from cds_service.errors import NotRecordedError
+from cds_service.feedback_request import Coding, Feedback, Refusal, parse_feedback
+from cds_service.quirks import Quirk
+
+EXTENSION_KEY = "org.bedside.feedback"
+ENTRY_TYPE = "feedback/v1"
+OTHER_REASON = "other"
+
+operations = logging.getLogger("bedside.feedback")
+
+
+class FeedbackPayload(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client wrote freely; always encrypted at rest. `extension` is JSON, empty if there was none."""
+
+    schema: str = "bedside-feedback/1"
+    comment: str
+    reasons: tuple[Coding, ...]
+    extension: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackOutcome:
+    """What became of a batch.
+
+    Attributes:
+        repeated: entries that were recorded before.
+        unknown: entries about a card that this service did not show in this log.
+        unknown_suggestions: accepted suggestions that the card did not have.
+    """
+
+    recorded: int
+    repeated: int
+    unknown: int
+    unknown_suggestions: int
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A feedback whose card is known, and which of the accepted suggestions are the card's."""
+
+    feedback: Feedback
+    found: FoundCard
+    card: CardShown
+    suggestions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An entry ready for the log."""
+
+    id: str
+    entry: bytes
+    sealed: SealedPayload | None
+
+
+class _Offered(msgspec.Struct, frozen=True):
+    """Of a decision's payload, only its cards."""
+
+    cards: tuple[Mapping[str, Any], ...] = ()
+
+
+def record_feedback(
+    body: bytes,
+    service_id: str,
+    client: CdsClient,
+    log: AuditLog,
+    context: Context,
+    clock: Callable[[], datetime],
+) -> FeedbackOutcome:
+    """What became of the batch in `body`, durable when this returns; new entries go into one commit.
+
+    `service_id` is the service's own id, as decisions name it.
+
+    Raises:
+        BadRequestError: no feedback, or not one entry of it can be read.
+        NotRecordedError: the log failed; sending it all again is safe.
+    """
+    entries, refused = parse_feedback(body, plural=client.has(Quirk.PLURAL_OVERRIDE_REASONS))
+    try:
+        known, unknown = _look_up(entries, service_id, log)
+        usable = [one for one in known if one.suggestions or one.feedback.outcome != "accepted"]
+        prepared = _prepare_all(usable, client, log, context, format_time(clock()))
+        recorded = _append([one for one in prepared if log.index_of(one.id) is None], log)
+    except AuditError as exc:
+        operations.error("feedback not recorded", extra={"error": type(exc).__name__})
+        raise NotRecordedError("the feedback could not be recorded; sending it again is safe") from exc
+    useless = tuple(
+        Refusal(one.feedback.index, "acceptedSuggestions: expected one of the card's")
+        for one in known
+        if one not in usable
+    )
+    return FeedbackOutcome(
+        recorded=recorded,
+        repeated=len(usable) - recorded,
+        unknown=unknown,
+        unknown_suggestions=sum(len(one.feedback.suggestions) - len(one.suggestions) for one in known),
+        refused=tuple(sorted((*refused, *useless), key=lambda one: one.index)),
+    )
+
+
+def feedback_response(outcome: FeedbackOutcome) -> dict[str, Any]:
+    """`{"extension": {"org.bedside.feedback": {"recorded": 2, "repeated": 0, ...}}}`, without any null or empty member."""
+    counts: dict[str, Any] = {
+        "recorded": outcome.recorded,
+        "repeated": outcome.repeated,
+        "unknown": outcome.unknown,
+        "unknownSuggestions": outcome.unknown_suggestions,
+    }
+    if outcome.refused:
+        counts["refused"] = [{"index": one.index, "reason": one.reason} for one in outcome.refused]
+    return {"extension": {EXTENSION_KEY: counts}}
+
+
+def _look_up(entries: tuple[Feedback, ...], service_id: str, log: AuditLog) -> tuple[list[_Known], int]:
+    """The entries whose card this service showed, and how many others there are."""
+    known = []
+    for feedback in entries:
+        found = find_decision(log, feedback.card)
+        if found is None or found.entry.service.id != service_id:
+            continue
+        uuid_shown = card_uuid(found.entry.id, found.number)
+        card = next(one for one in found.entry.cards if one.uuid == uuid_shown)
+        theirs = {suggestion.lower(): suggestion for suggestion in card.suggestions}
+        chosen = tuple(sorted(theirs[one] for one in feedback.suggestions if one in theirs))
+        known.append(_Known(feedback, found, card, chosen))
+    return known, len(entries) - len(known)
+
+
+def _prepare_all(
+    known: list[_Known], client: CdsClient, log: AuditLog, context: Context, now: str
+) -> tuple[_Prepared, ...]:
+    """The entries to record; of twins in one batch, the first."""
+    prepared: dict[str, _Prepared] = {}
+    for item in known:
+        one = _prepare(item, client, log, context, now)
+        prepared.setdefault(one.id, one)
+    return tuple(prepared.values())
+
+
+def _prepare(known: _Known, client: CdsClient, log: AuditLog, context: Context, now: str) -> _Prepared:
+    feedback, decision = known.feedback, known.found.entry
+    entry_id = _entry_id(known, context)
+    offered = _offered_codes(known, log) if feedback.reasons else frozenset()
+    foreign = tuple(reason for reason in feedback.reasons if not _is_offered(reason, offered))
+    sealed = None
+    if feedback.comment or foreign or feedback.extension:
+        payload = FeedbackPayload(comment=feedback.comment, reasons=foreign, extension=feedback.extension.decode())
+        sealed = log.seal(entry_id, ENTRY_TYPE, msgspec.msgpack.encode(payload))
+    entry = FeedbackEntry(
+        id=entry_id,
+        time=now,
+        clock="unsynchronised",
+        tenant=context.tenant,
+        service=decision.service,
+        requester=Requester(client.issuer, client.id, None, None),
+        decision=decision.id,
+        card=known.card.uuid,
+        outcome=feedback.outcome,
+        accepted_suggestions=known.suggestions,
+        override_reason=_reason_code(feedback.reasons, foreign),
+        outcome_time=format_time(feedback.moment),
+        payload=None if sealed is None else sealed.reference,
+    )
+    return _Prepared(entry_id, format_entry(entry), sealed)
+
+
+def _entry_id(known: _Known, context: Context) -> str:
+    """The same for the same feedback, and a UUID of version 4 in form, as every entry id."""
+    feedback = known.feedback
+    said = (
+        context.tenant,
+        known.found.entry.service.id,
+        known.card.uuid,
+        feedback.outcome,
+        format_time(feedback.moment),
+        known.suggestions,
+        feedback.reasons,
+        feedback.comment,
+        feedback.extension,
+    )
+    digest = keyed_digest(context.index_key, "feedback", msgspec.json.encode(said))
+    return uuid.UUID(hex=digest[:32], version=4).hex
+
+
+def _offered_codes(known: _Known, log: AuditLog) -> frozenset[tuple[str, str]]:
+    """System and code of the reasons offered with the card, as the decision's payload has them; none if it can't be read."""
+    try:
+        payload = msgspec.msgpack.decode(log.payload(known.found.index), type=_Offered)
+    except (NoSuchEntryError, PayloadError, msgspec.DecodeError):
+        return frozenset()
+    reasons = [
+        reason
+        for card in payload.cards
+        if card["uuid"] == known.card.uuid
+        for reason in card.get("overrideReasons", ())
+    ]
+    return frozenset((reason["system"], reason["code"]) for reason in reasons)
+
+
+def _is_offered(reason: Coding, offered: frozenset[tuple[str, str]]) -> bool:
+    if reason.system:
+        return (reason.system, reason.code) in offered
+    return reason.code in {code for _, code in offered}
+
+
+def _reason_code(reasons: tuple[Coding, ...], foreign: tuple[Coding, ...]) -> str | None:
+    """The first reason that was offered; `other` where there are only others."""
+    offered = [reason.code for reason in reasons if reason not in foreign]
+    return offered[0] if offered else (OTHER_REASON if reasons else None)
+
+
+def _append(fresh: list[_Prepared], log: AuditLog) -> int:
+    """How many of the entries are recorded now; another process may have been faster with some of them."""
+    if not fresh:
+        return 0
+    try:
+        return len(log.append_all([(one.entry, one.sealed) for one in fresh]))
+    except EntryConflictError:  # the commit went through, and each entry stands there: ours or the other's
+        return sum(_is_ours(one, log) for one in fresh)
+
+
+def _is_ours(prepared: _Prepared, log: AuditLog) -> bool:
+    index = log.index_of(prepared.id)
+    if index is None:
+        raise NotRecordedError("the feedback could not be recorded; sending it again is safe")
+    return log.entry(index) == prepared.entry
