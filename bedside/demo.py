@@ -47,14 +47,15 @@ def run_demo(options: argparse.Namespace) -> int:
     folder = options.directory.absolute() / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder.mkdir(parents=True)
     url = f"http://127.0.0.1:{options.port}"
-    ehr = ["-m", "demo", "--port", str(options.ehr_port), "--bedside", url]
+    key = str(folder / "ehr-key.pem")
+    ehr = ["-m", "demo", "--port", str(options.ehr_port), "--bedside", url, "--key-file", key]
     environment = os.environ | {"BEDSIDE_CONFIG": str(_write_config(folder, options))}
     _say("1. A new decision log, with keys of its own")
     if code := _run(
         ["-m", "bedside", "audit", "init", "--log", str(folder / "audit"), "--origin", ORIGIN], environment
     ):
         return code
-    with _started(["-m", "bedside", "serve"], environment, f"{url}/cds-services"):
+    with _started(["-m", "bedside", "serve"], environment, f"{url}/health"):
         _say("2. The pocket EHR opens its patients' records: patient-view, with prefetch and through FHIR")
         receipts = folder / "receipts"
         code = _run([*ehr, "--once", "--receipts", str(receipts)], environment)
@@ -85,11 +86,11 @@ def _require_free(port: int) -> None:
 
 
 def _write_config(folder: Path, options: argparse.Namespace) -> Path:
-    path = folder / "bedside.toml"
+    path, ehr = folder / "bedside.toml", f"http://127.0.0.1:{options.ehr_port}"
     path.write_text(
         f"[server]\nport = {options.port}\n\n"
-        "[access]\nopen_on_loopback = true\n\n"
-        f'[fhir]\nallowed_servers = ["http://127.0.0.1:{options.ehr_port}/fhir"]\n\n'
+        f'[[clients]]\nid = "pocket-ehr"\nissuer = "{ehr}"\nallowed_jku = ["{ehr}/.well-known/jwks.json"]\n'
+        f'fhir_servers = ["{ehr}/fhir"]\n\n'
         f'[audit]\ndirectory = {json.dumps(str(folder / "audit"))}\norigin = "{ORIGIN}"\n\n'
         f"[state]\ndirectory = {json.dumps(str(folder / 'state'))}\n"
     )

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all went well, 1 when a call failed or no card gave a risk, 2 when the EHR could not do its work."""
     options = _parser().parse_args(arguments)
     try:
-        with running_ehr(options.bedside, _now, options.port) as ehr:
+        with running_ehr(options.bedside, _now, options.port, key_file=options.key_file) as ehr:
             if options.token_file is not None:
                 write_secret(options.token_file, ehr.fhir.token)
             if options.once:
@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "--receipts", type=Path, metavar="DIR", help="with --once: write each answer's .tlog-proof here"
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="write the FHIR server's bearer token here")
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="private key that signs its calls; made if it isn't there"
+    )
     return parser
 
 

@@ -23,6 +23,7 @@ from demo.cards import Card, Json, parse_cards
 from demo.errors import CdsServiceError
 from demo.fhir_server import FhirServer
 from demo.prefetch import Prefetch, resolve_prefetch
+from demo.signer import Signer
 from demo.store import CLINICIAN, Chart
 
 CLIENT_ID = "bedside-demo-ehr"
@@ -80,11 +81,12 @@ class CdsCall:
 
 
 class CdsClient:
-    """Calls the CDS services under `base_url` for charts of `fhir`."""
+    """Calls the CDS services under `base_url` for charts of `fhir`, and shows with each call who it is."""
 
-    def __init__(self, base_url: str, fhir: FhirServer) -> None:
+    def __init__(self, base_url: str, fhir: FhirServer, signer: Signer) -> None:
         self._base_url = base_url.rstrip("/")
         self._fhir = fhir
+        self.signer = signer
 
     def discover(self) -> tuple[CdsService, ...]:
         """The services on offer. Raises CdsServiceError."""
@@ -143,11 +145,13 @@ class CdsClient:
 
     def _exchange(self, method: str, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and JSON object of one HTTP exchange. Raises CdsServiceError."""
+        url = f"{self._base_url}/{path}"
+        headers = {"Authorization": f"Bearer {self.signer.token(url)}"}
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy between this EHR and its CDS service
                 answer = session.request(
-                    method, f"{self._base_url}/{path}", json=body, timeout=TIMEOUT_S, allow_redirects=False
+                    method, url, json=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False
                 )
         except requests.RequestException as exc:
             raise CdsServiceError(f"CDS service: no answer ({type(exc).__name__})") from exc

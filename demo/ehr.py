@@ -22,6 +22,7 @@ from demo.client import CdsClient
 from demo.fhir_server import FhirServer
 from demo.fhir_views import fhir_views
 from demo.pages import pages, with_page_headers
+from demo.signer import KEY_SET_PATH, Signer, load_key
 from demo.store import PATIENTS_FOLDER, ChartStore, load_store
 
 HOST = "127.0.0.1"
@@ -41,27 +42,36 @@ class PocketEhr:
         return self.fhir.store
 
 
-def create_app(fhir: FhirServer, client: CdsClient, clock: Callable[[], datetime]) -> Flask:
+def create_app(fhir: FhirServer, client: CdsClient, signer: Signer, clock: Callable[[], datetime]) -> Flask:
     app = Flask(__name__)
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # a page of another site cannot reach it by rebinding a name
     app.register_blueprint(fhir_views(fhir))
     app.register_blueprint(pages(fhir.store, client, clock))
+    app.add_url_rule(KEY_SET_PATH, "key_set", signer.key_set)
     app.after_request(with_page_headers)
     return app
 
 
 @contextmanager
 def running_ehr(
-    bedside_url: str, clock: Callable[[], datetime], port: int = 0, folder: Path = PATIENTS_FOLDER
+    bedside_url: str,
+    clock: Callable[[], datetime],
+    port: int = 0,
+    folder: Path = PATIENTS_FOLDER,
+    key_file: Path | None = None,
 ) -> Iterator[PocketEhr]:
-    """A pocket EHR answering on 127.0.0.1 until the block ends; port 0 takes a free one. Raises BundleError."""
+    """A pocket EHR answering on 127.0.0.1 until the block ends; port 0 takes a free one. Raises BundleError.
+
+    It signs its calls with the key in `key_file`, or with one that is gone when the block ends.
+    """
     now = clock()
     store = load_store(folder, now)
     server = make_server(HOST, port, _not_ready, threaded=True, request_handler=_QuietHandler)
     origin = f"http://{HOST}:{server.server_port}"
     fhir = FhirServer(store, f"{origin}/fhir", secrets.token_urlsafe(32), now)
-    client = CdsClient(bedside_url, fhir)
-    server.app = create_app(fhir, client, clock)
+    signer = Signer(origin, load_key(key_file))
+    client = CdsClient(bedside_url, fhir, signer)
+    server.app = create_app(fhir, client, signer, clock)
     thread = Thread(target=server.serve_forever, args=(_STOP_CHECK_S,), name="pocket-ehr", daemon=True)
     thread.start()
     try:

@@ -83,4 +83,4 @@ def test_client_tells_an_answer_that_is_none(ehr: PocketEhr, cds_service: CdsSer
 
 def test_client_discovery_of_nobody_is_an_error(ehr: PocketEhr) -> None:
     with pytest.raises(CdsServiceError, match="no answer"):
-        CdsClient("http://127.0.0.1:9", ehr.fhir).discover()
+        CdsClient("http://127.0.0.1:9", ehr.fhir, ehr.client.signer).discover()
