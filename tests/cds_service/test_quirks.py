@@ -1,4 +1,4 @@
-"""Each quirk by name. What a quirk changes in reading a call is tested where calls are read; what in answers, here."""
+"""Each quirk by name; what one changes in reading feedback is tested with feedback."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from audit.log import AuditLog
+from audit.merkle import LeafIndex
 from cds_service.cards import Card, present, present_failure
+from cds_service.discovery import discovery_document
+from cds_service.pipeline import answer
 from cds_service.quirks import PROFILES, Quirk, profile_quirks
 from cds_service.response import MAX_TOPIC_CHARS, response_bytes
+from cds_service.services import ServiceSettings, find_service, services_of
 from cds_service.suggestions import Action
 from fhir_adapters.codes import LOINC, Code
 from model_artifacts.assessment import Finding, OrderLab
 from model_artifacts.runtime import ReleasedModel
+from tests.cds_service import patients
+from tests.cds_service.callers import CLIENT, caller
 from tests.cds_service.patients import empty_members
 from tests.cds_service.test_response import LAUNCH, RECEIPT
+from tests.conftest import NOW, MakeDesk
 
 FILED = Action("Record the estimate", {"resourceType": "RiskAssessment"})
 FINDING = Finding(
@@ -78,6 +86,30 @@ def test_quirks_cds_hooks_1_0_tells_the_app_which_card_it_was(prevent: ReleasedM
     first = _cards(prevent)[0]
     smart = _answer((first,), Quirk.CDS_HOOKS_1_0)["cards"][0]["links"][0]
     assert json.loads(smart["appContext"])["card"] == first.uuid
+
+
+def test_quirks_cds_hooks_3_0_gets_dated_templates(prevent: ReleasedModel) -> None:
+    client = replace(CLIENT, quirks=frozenset({Quirk.CDS_HOOKS_3_0}))
+    plain, dated = (json.dumps(discovery_document(services_of([prevent]), one)) for one in (CLIENT, client))
+    assert ("today()" in plain, "today()" in dated) == (False, True)
+
+
+def test_quirks_one_id_per_hook_loses_no_service(prevent: ReleasedModel) -> None:
+    services = services_of([prevent], [ServiceSettings("prevent_cvd", hooks=("patient-view", "order-sign"))])
+    client = replace(CLIENT, quirks=frozenset({Quirk.ONE_ID_PER_HOOK}))
+    offered = json.loads(json.dumps(discovery_document(services, client)))["services"]
+    assert {entry["hook"]: find_service(services, entry["id"]).hooks for entry in offered} == {
+        "patient-view": ("patient-view",),
+        "order-sign": ("order-sign",),
+    }
+
+
+def test_quirks_opaque_scopes_are_not_taken_apart(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    access = patients.fhir_access("https://fhir.example.org", scope="Observation.Read (Labs) (R4) openid")
+    desk = make_desk()
+    who = caller(quirks=frozenset({Quirk.OPAQUE_SCOPES}))
+    answer(patients.encoded(patients.call(patients.prefetch(NOW), **access)), desk.services[0], who, desk)
+    assert json.loads(audit_log.entry(LeafIndex(0)))["request"]["scopes"] == ["opaque"]
 
 
 def test_quirks_alphanumeric_topic_is_letters_and_digits(prevent: ReleasedModel) -> None:
