@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from cds_service.errors import BadRequestError
 
-MAX_ENTRIES = 1_000  # one commit holds the log's lock for some 70 ms with as many
+MAX_ENTRIES = 1_000  # one commit holds the log's lock for some 40 ms with as many
 OUTCOMES = ("accepted", "overridden")
 
 

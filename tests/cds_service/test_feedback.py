@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from audit.entry import FeedbackEntry, parse_entry
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.merkle import LeafIndex
+from audit.storage.sqlite import LOCK_FILE
 from cds_service.card_ids import card_uuid
 from cds_service.cards import OVERRIDE_SYSTEM
 from cds_service.decision import Context
@@ -359,37 +362,40 @@ directory, origin, tenant, service = sys.argv[1:]
 log = AuditLog.open(LogConfig(Path(directory), origin, tenant, deadline_s=20.0), clock=lambda: datetime.now(UTC))
 context = Context(tenant, "5a" * 32, "6b" * 32, log.keys.index_key)
 print("ready", flush=True)
-bodies = [line.encode() for line in sys.stdin]
-outcomes = [record_feedback(body, service, CLIENT, log, context, lambda: datetime.now(UTC)) for body in bodies]
+outcome = record_feedback(sys.stdin.buffer.read(), service, CLIENT, log, context, lambda: datetime.now(UTC))
 log.close()
-print(sum(one.recorded for one in outcomes), sum(one.repeated for one in outcomes))
+print(outcome.recorded, outcome.repeated)
 """
 
 
 def test_feedback_of_two_processes_at_once_is_recorded_once(audit_log: AuditLog, card: Shown) -> None:
+    # Both look for what is there, then wait for the log's lock: whoever comes second meets entries with other bytes.
     comment = {"userComment": "sealed under another nonce by each"}
-    times = [f"2026-11-24T10:{minute:02}:{second:02}Z" for minute in range(3) for second in range(0, 60, 2)]
-    batches = [
-        {"feedback": [_overridden(card, outcomeTimestamp=one, overrideReason=comment) for one in times[n : n + 6]]}
-        for n in range(0, len(times), 3)  # each entry in two batches
+    entries = [
+        _overridden(card, outcomeTimestamp=f"2026-11-24T10:00:0{second}Z", overrideReason=comment)
+        for second in range(9)
     ]
-    lines = "".join(json.dumps(batch) + "\n" for batch in batches)
     command = [sys.executable, "-c", RACER, str(audit_log.config.directory), ORIGIN, TENANT, SERVICE]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     racers = [subprocess.Popen(command, **pipes) for _ in range(2)]
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
+    with (audit_log.config.directory / LOCK_FILE).open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for racer, batch in zip(racers, (entries[:6], entries[3:]), strict=True):
+            assert racer.stdin is not None
+            racer.stdin.write(json.dumps({"feedback": batch}) + "\n")
+            racer.stdin.close()
+        time.sleep(0.7)
+    results = []
     for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write(lines)
-        racer.stdin.flush()
-    results = [racer.communicate(timeout=60)[0] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0]
-    counts = [tuple(map(int, result.split())) for result in results]
-    sent = sum(len(batch["feedback"]) for batch in batches)
-    assert sum(recorded for recorded, _ in counts) == len(times) == len(_entries(audit_log))
-    assert [recorded + repeated for recorded, repeated in counts] == [sent, sent]
+        assert racer.stdout is not None
+        results.append(tuple(map(int, racer.stdout.read().split())))
+        assert racer.wait(60) == 0
+        racer.stdout.close()
+    assert sorted(results) == [(3, 3), (6, 0)]
+    assert len(_entries(audit_log)) == 9
 
 
 json_values = st.recursive(
