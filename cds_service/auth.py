@@ -191,7 +191,7 @@ class _Decoys:
             "ES384": ECKey.generate_key("P-384", private=True),
             "RS384": RSAKey.generate_key(2048, private=True),
         }
-        self._signed = {alg: jws.serialize_compact({"alg": alg}, b"{}", key) for alg, key in self._keys.items()}
+        self._signed = {alg: jws.serialize_compact({"alg": alg}, b"{}", key, [alg]) for alg, key in self._keys.items()}
 
     def verify(self, token: _Token | None) -> None:
         alg = "RS384" if token is not None and token.header.get("alg") == "RS384" else "ES384"

@@ -103,9 +103,9 @@ def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> byte
     if _is_switched_off(call, desk):
         return _respond(call, desk, (), (), _record(call, desk, None, "switched-off"))
     gathered = _gather(call, desk)
-    judged, cards = _advise(call, gathered, desk)
+    judged, cards, actions = _advise(call, gathered, desk)
     hidden = _hidden(call, judged, cards, desk)
-    actions = () if hidden else _system_actions(call, judged)
+    actions = () if hidden else actions
     receipt = _record(call, desk, gathered, _status(judged, hidden), judged, cards, actions, hidden=hidden is not None)
     if hidden is None:
         _remember(call, judged, cards, desk)
@@ -131,8 +131,8 @@ def _is_switched_off(call: Call, desk: Desk) -> bool:
     return desk.ward.switched_off(tenant, call.service.id, model_id) is not None
 
 
-def _advise(call: Call, gathered: Gathered, desk: Desk) -> tuple[Judged, tuple[Card, ...]]:
-    """The model's judgement and its card, none where it has nothing to say here.
+def _advise(call: Call, gathered: Gathered, desk: Desk) -> tuple[Judged, tuple[Card, ...], tuple[Action, ...]]:
+    """The model's judgement, its card, none where it has nothing to say here, and what is filed for the client.
 
     A model that fails gives a card that says so, never an exception.
     """
@@ -144,11 +144,13 @@ def _advise(call: Call, gathered: Gathered, desk: Desk) -> tuple[Judged, tuple[C
         cards: tuple[Card, ...] = ()
         if not judged.is_silent:
             cards = (present(finding, manifest, call.patient_id, page, lambda: next(uuids), gathered.gaps),)
+        actions = _system_actions(call, judged)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
         log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
-        judged, cards = FAILED, (present_failure(manifest, lambda: card_uuid(call.entry_id, 0)),)
+        judged, actions = FAILED, ()
+        cards = (present_failure(manifest, lambda: card_uuid(call.entry_id, 0)),)
     call.watch.lap("present")
-    return judged, cards
+    return judged, cards, actions
 
 
 def _uuids(call: Call, desk: Desk) -> Iterator[str]:
