@@ -10,6 +10,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from cds_service.call_ids import call_ids
+
 # What a LogRecord has before `extra` adds to it; the rest are an event's keys.
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 
@@ -18,7 +20,7 @@ class JsonFormatter(logging.Formatter):
     """A log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line: time, level, logger, event and the event's own keys; a traceback's text is left out."""
+        """The line: time, level, logger, event, the ids of its call, the event's own keys; a traceback's text is left out."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -26,7 +28,7 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
         }
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        return json.dumps(line | extra, default=str)
+        return json.dumps(line | dict(call_ids()) | extra, default=str)
 
 
 def configure_logging() -> None:

@@ -1,83 +1,132 @@
-"""HTTP in, HTTP out: discovery and the service call. Flask is known here and in `app` only.
+"""HTTP in, HTTP out: discovery, the service call and feedback; health and readiness. Flask is known in `app`, `http` and here.
 
-`STATUS` is the one table from an error to its status. Every answer that is not 200 carries an OperationOutcome. Answers are
-never cached: they hold advice about one patient at one moment.
+Every route goes the same way: who calls, how often, may they, is it JSON, the body, the answer. Nobody who isn't known learns
+which services there are, and nothing of a body is read before it is known who sent it.
+
+`STATUS` is the one table from an error to its status. Every answer that is not 200 or 204 carries an OperationOutcome.
+Answers are never cached: they hold advice about one patient at one moment.
 """
 
 from __future__ import annotations
 
 import logging
-import uuid
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
-from cds_service.desk import Caller, Desk
+from cds_service.bodies import BodyTooLargeError, ContentCodingError
+from cds_service.clients import CdsClient
 from cds_service.discovery import discovery_document
 from cds_service.errors import (
     BadRequestError,
+    ForbiddenError,
     MediaTypeError,
     MissingDataError,
     NotRecordedError,
     ServiceError,
+    TooManyCallsError,
+    UnauthenticatedError,
     UnknownServiceError,
 )
+from cds_service.feedback import feedback_response, record_feedback
+from cds_service.http import admit, desk, received_body, require_json
 from cds_service.outcomes import operation_outcome
 from cds_service.pipeline import answer
-from cds_service.services import find_service
+from cds_service.services import CdsService, find_service
 
 log = logging.getLogger("bedside.http")
 blueprint = Blueprint("cds_service", __name__)
 
 STATUS: dict[type[ServiceError], HTTPStatus] = {
     BadRequestError: HTTPStatus.BAD_REQUEST,
-    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
     UnknownServiceError: HTTPStatus.NOT_FOUND,
     MissingDataError: HTTPStatus.PRECONDITION_FAILED,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    TooManyCallsError: HTTPStatus.TOO_MANY_REQUESTS,
     NotRecordedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 HTTP_ISSUES = {404: "not-found", 405: "not-supported"}
 
 
-def desk() -> Desk:
-    """The desk this app was made with."""
-    found: Desk = current_app.extensions["bedside.desk"]
-    return found
-
-
-@blueprint.get("/cds-services")
+@blueprint.get("/cds-services", strict_slashes=False)
 def discover() -> Response:
-    """The discovery document."""
-    return _json(HTTPStatus.OK, msgspec.json.encode(discovery_document(desk().services)))
+    """The discovery document, as the caller knows it."""
+    client: CdsClient | None = None
+    if not desk().open_discovery or "Authorization" in request.headers:
+        base = desk().public_url
+        client = admit(f"{base}/cds-services", f"{base}{request.path}").client
+    return _json(HTTPStatus.OK, msgspec.json.encode(discovery_document(desk().services, client)))
 
 
 @blueprint.post("/cds-services/<service_id>")
 def call(service_id: str) -> Response:
     """One hook call."""
-    service = find_service(desk().services, service_id)
-    _require_json()
-    client = desk().gate.admit(request.headers.get("Authorization"), (f"{desk().public_url}{request.path}",))
-    return _json(HTTPStatus.OK, answer(_body(), service, Caller(client, str(uuid.uuid4())), desk()))
+    caller = admit(_url(service_id))
+    service = _service_for(caller.client, service_id)
+    require_json()
+    body = answer(received_body(), service, caller, desk())
+    log.info("call answered", extra={"service": service.id})
+    return _json(HTTPStatus.OK, body)
+
+
+@blueprint.post("/cds-services/<service_id>/feedback")
+def feedback(service_id: str) -> Response:
+    """What became of cards."""
+    client = admit(f"{_url(service_id)}/feedback", _url(service_id)).client
+    service = _service_for(client, service_id)
+    require_json()
+    book = desk().books[client.tenant]
+    outcome = record_feedback(received_body(), service.id, client, book.log, book.context, desk().clock)
+    log.info("feedback recorded", extra={"service": service.id})
+    return _json(HTTPStatus.OK, msgspec.json.encode(feedback_response(outcome)))
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """That this process answers; nothing else, for anyone may ask."""
+    return _json(HTTPStatus.OK, b'{"status":"up"}')
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """Whether calls can be answered, and if not, for want of what."""
+    lacking = desk().ready()
+    if lacking:
+        return _json(
+            HTTPStatus.SERVICE_UNAVAILABLE, msgspec.json.encode({"status": "not ready", "lacking": list(lacking)})
+        )
+    return _json(HTTPStatus.OK, b'{"status":"ready"}')
 
 
 @blueprint.app_errorhandler(ServiceError)
 def service_error(error: ServiceError) -> Response:
     """The answer for an error of ours, by the table."""
-    status = STATUS[type(error)]
-    log.warning("call refused", extra={"status": status.value, "issue": error.issue})
-    return _outcome(status, error.issue, str(error))
+    status = status_of(error)
+    event: dict[str, object] = {"status": status.value, "issue": error.issue}
+    if isinstance(error, UnauthenticatedError):
+        event |= {"why": error.why, "issuer": error.issuer}
+    log.warning("call refused", extra=event)
+    response = _outcome(status, error.issue, str(error))
+    match error:
+        case UnauthenticatedError():
+            response.headers["WWW-Authenticate"] = "Bearer"
+        case TooManyCallsError():
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        case ContentCodingError():
+            response.headers["Accept-Encoding"] = "gzip"
+    return response
 
 
 @blueprint.app_errorhandler(HTTPException)
 def http_error(error: HTTPException) -> Response:
-    """The answer for an error that Flask found: no such path, wrong method, body too large."""
+    """The answer for an error that Flask found: no such path, wrong method."""
     status = HTTPStatus(error.code or 500)
-    if isinstance(error, RequestEntityTooLarge):
-        limit = current_app.config["MAX_CONTENT_LENGTH"]
-        return _outcome(status, "too-long", f"request body: expected at most {limit} bytes")
     response = _outcome(status, HTTP_ISSUES.get(status.value, "processing"), status.phrase.lower())
     allow = dict(error.get_headers()).get("Allow")
     if allow is not None:
@@ -92,33 +141,23 @@ def unexpected_error(error: Exception) -> Response:
     return _outcome(HTTPStatus.INTERNAL_SERVER_ERROR, "exception", "the service failed; no advice was given")
 
 
-def _body() -> bytes:
-    declared = request.content_length
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    if declared is not None:
-        if declared > limit:
-            raise RequestEntityTooLarge
-        return _exactly(declared)
-    request.max_content_length = limit + 1  # without a length it is cut off there, and must not pass for a whole one
-    body = request.get_data(cache=False)
-    if len(body) > limit:
-        raise RequestEntityTooLarge
-    return body
+def status_of(error: ServiceError) -> HTTPStatus:
+    """The status of the error's nearest base class in the table; what is not there is ours, and may pass if it says so."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return HTTPStatus.SERVICE_UNAVAILABLE if error.issue == "transient" else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _exactly(length: int) -> bytes:
-    """The body in one read: flask collects it in small pieces, which costs more than decoding them does."""
-    body: bytes = request.environ["wsgi.input"].read(length)
-    while 0 < len(body) < length and (more := request.environ["wsgi.input"].read(length - len(body))):
-        body += more
-    if len(body) != length:
-        raise BadRequestError(f"request body: expected {length} bytes, got {len(body)}")
-    return body
+def _url(service_id: str) -> str:
+    """As the EHR sees it: a proxy may have changed path and host on the way here."""
+    return f"{desk().public_url}/cds-services/{service_id}"
 
 
-def _require_json() -> None:
-    if request.mimetype not in ("application/json", "application/fhir+json"):
-        raise MediaTypeError("content-type: expected application/json")
+def _service_for(client: CdsClient, service_id: str) -> CdsService:
+    service = find_service(desk().services, service_id)
+    client.require_service(service.id)
+    return service
 
 
 def _json(status: HTTPStatus, body: bytes) -> Response:
