@@ -59,10 +59,12 @@ def run_demo(options: argparse.Namespace) -> int:
         _say("2. The pocket EHR opens its patients' records: patient-view, with prefetch and through FHIR")
         receipts = folder / "receipts"
         code = _run([*ehr, "--once", "--receipts", str(receipts)], environment)
-        _say("3. The receipts that came with the answers, checked with the log's public key alone")
+        _say("3. What became of the cards, from the log")
+        code = code or _run(["-m", "bedside", "report", "feedback"], environment)
+        _say("4. The receipts that came with the answers, checked with the log's public key alone")
         if not code:
             _verify_receipts(receipts, folder / "audit" / "log.vkey")
-        _say("4. The whole log, re-hashed entry by entry; then one decision repeated from its encrypted inputs")
+        _say("5. The whole log, re-hashed entry by entry; then one decision repeated from its encrypted inputs")
         code = code or _run(["-m", "bedside", "audit", "verify", str(folder / "audit")], environment)
         code = code or _run(["-m", "bedside", "audit", "replay", "latest"], environment)
         if options.once or code:

@@ -71,6 +71,7 @@ def show_once(ehr: PocketEhr, receipts: Path | None) -> int:
         _print_round(chart, fired)
         if receipts is not None:
             write_receipts(receipts, chart, fired)
+    _tell_what_became_of_them(ehr, calls)
     failed = sum(1 for call in calls if call.status != 200 or call.problems)
     risks = sum(1 for call in calls for card in call.cards if card.states_a_risk)
     print(f"\n{len(calls)} calls, {failed} failed, {risks} cards with a risk")
@@ -82,6 +83,21 @@ def _print_round(chart: Chart, calls: Sequence[CdsCall]) -> None:
     for call in calls:
         lines += call_lines(call)
     print("\n".join(lines))
+
+
+def _tell_what_became_of_them(ehr: PocketEhr, calls: Sequence[CdsCall]) -> None:
+    """The first suggestion is accepted, and the next card that offers a reason for it is not followed."""
+    shown = [(call, card) for call in calls for card in call.cards if card.uuid is not None]
+    accepted = next(((call, card, card.suggestions[0]) for call, card in shown if card.suggestions), None)
+    if accepted is not None:
+        ehr.client.accept(*accepted, _now())
+        print(f"\nAccepted: {accepted[2].label}")
+    followed = None if accepted is None else accepted[1]
+    overridden = next(((call, card) for call, card in shown if card.override_reasons and card is not followed), None)
+    if overridden is not None:
+        reason = overridden[1].override_reasons[0]
+        ehr.client.override(*overridden, reason, _now())
+        print(f"Not followed, with a reason: {reason.display}")
 
 
 def write_receipts(folder: Path, chart: Chart, calls: Sequence[CdsCall]) -> None:

@@ -30,8 +30,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A choice offered with a card; its actions belong together."""
+    """A choice offered with a card; its actions belong together. Without a `uuid` nothing can be told of it."""
 
+    uuid: str | None
     label: str
     is_recommended: bool
     actions: tuple[Action, ...]
@@ -48,16 +49,26 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One card; `indicator` is a key of `INDICATORS`."""
+class OverrideReason:
+    """A reason not to follow a card, as offered with it."""
 
+    code: str
+    system: str
+    display: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card; `indicator` is a key of `INDICATORS`. Without a `uuid` nothing can be told of it."""
+
+    uuid: str | None
     summary: str
     indicator: str
     detail: str
     source_label: str
     source_url: str | None
     suggestions: tuple[Suggestion, ...]
-    override_reasons: tuple[str, ...]
+    override_reasons: tuple[OverrideReason, ...]
     links: tuple[Link, ...]
 
     @property
@@ -90,20 +101,30 @@ def _parse_card(card: Json) -> Card:
         raise ValueError("indicator: expected info, warning or critical")
     source = _object(card.get("source"))
     return Card(
+        uuid=_optional_text(card, "uuid"),
         summary=summary,
         indicator=indicator,
         detail=_optional_text(card, "detail") or "",
         source_label=_text(source, "label"),
         source_url=_optional_text(source, "url"),
         suggestions=_each(card, "suggestions", _parse_suggestion),
-        override_reasons=_each(card, "overrideReasons", lambda coding: _text(coding, "display")),
+        override_reasons=_each(card, "overrideReasons", _parse_reason),
         links=_each(card, "links", _parse_link),
     )
 
 
 def _parse_suggestion(suggestion: Json) -> Suggestion:
     recommended = suggestion.get("isRecommended") is True
-    return Suggestion(_text(suggestion, "label"), recommended, _each(suggestion, "actions", _parse_action))
+    return Suggestion(
+        _optional_text(suggestion, "uuid"),
+        _text(suggestion, "label"),
+        recommended,
+        _each(suggestion, "actions", _parse_action),
+    )
+
+
+def _parse_reason(coding: Json) -> OverrideReason:
+    return OverrideReason(_text(coding, "code"), _text(coding, "system"), _text(coding, "display"))
 
 
 def _parse_action(action: Json) -> Action:

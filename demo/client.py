@@ -13,13 +13,14 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
 import requests
 
-from demo.cards import Card, Json, parse_cards
+from demo.cards import Card, Json, OverrideReason, Suggestion, parse_cards
 from demo.errors import CdsServiceError
 from demo.fhir_server import FhirServer
 from demo.prefetch import Prefetch, resolve_prefetch
@@ -129,6 +130,23 @@ class CdsClient:
         return CdsCall(
             service, via, sent, status, elapsed_ms, cards, extension if isinstance(extension, dict) else {}, problems
         )
+
+    def accept(self, call: CdsCall, card: Card, suggestion: Suggestion, moment: datetime) -> Json:
+        """What the service says to the news that `suggestion` was accepted. Raises CdsServiceError."""
+        return self._tell(call, card, "accepted", moment, {"acceptedSuggestions": [{"id": suggestion.uuid}]})
+
+    def override(self, call: CdsCall, card: Card, reason: OverrideReason, moment: datetime) -> Json:
+        """What the service says to the news that `card` was not followed. Raises CdsServiceError."""
+        coding = {"code": reason.code, "system": reason.system, "display": reason.display}
+        return self._tell(call, card, "overridden", moment, {"overrideReason": {"reason": coding}})
+
+    def _tell(self, call: CdsCall, card: Card, outcome: str, moment: datetime, what: Json) -> Json:
+        told = {"card": card.uuid, "outcome": outcome, "outcomeTimestamp": moment.isoformat(), **what}
+        path = f"cds-services/{quote(call.service.id, safe='')}/feedback"
+        status, body = self._exchange("POST", path, {"feedback": [told]})
+        if status != 200:
+            raise CdsServiceError(f"feedback: {_refusal(status, body)}")
+        return body
 
     def _fhir_access(self, chart: Chart) -> Json:
         return {

@@ -46,7 +46,9 @@ def _card_lines(card: Card) -> Iterator[str]:
         kind = " (SMART app)" if link.type == "smart" else ""
         yield from _wrapped(f"> Link: {link.label}{kind}: {link.url}", _INDENT)
     if card.override_reasons:
-        yield from _wrapped(f"> Reasons not to follow: {'; '.join(card.override_reasons)}", _INDENT)
+        yield from _wrapped(
+            f"> Reasons not to follow: {'; '.join(reason.display for reason in card.override_reasons)}", _INDENT
+        )
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -36,6 +36,7 @@ CARD = {
     "source": {"label": "Test double", "url": "https://example.org/"},
     "suggestions": [
         {
+            "uuid": "5d1f7c52-5f0e-4a3c-8f3b-1b0f6f2f9a10",
             "label": "Order HbA1c",
             "actions": [
                 {

@@ -10,7 +10,7 @@ from demo.__main__ import main, show_once, write_secret
 from demo.ehr import PocketEhr
 
 if TYPE_CHECKING:
-    from tests.demo.conftest import CdsServiceDouble
+    from tests.demo.conftest import CARD, CdsServiceDouble
 
 
 def test_main_once_prints_cards_and_writes_receipts(
@@ -59,3 +59,12 @@ def test_main_secret_is_for_its_owner_and_never_overwrites(tmp_path: Path) -> No
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         write_secret(path, "def")
+
+
+def test_main_once_tells_what_became_of_the_cards(ehr: PocketEhr, cds_service: CdsServiceDouble) -> None:
+    """The double's cards all carry one id, so the one that is not followed is another's only by its call."""
+    assert show_once(ehr, None) == 0
+    told = [request["feedback"][0] for request in cds_service.requests if "feedback" in request]
+    assert [(one["card"], one["outcome"]) for one in told] == [(CARD["uuid"], "accepted"), (CARD["uuid"], "overridden")]
+    assert told[0]["acceptedSuggestions"] == [{"id": CARD["suggestions"][0]["uuid"]}]
+    assert told[1]["overrideReason"] == {"reason": CARD["overrideReasons"][0]}
