@@ -1,4 +1,4 @@
-"""The command line: `bedside serve | demo | doctor | audit … | model …`.
+"""The command line: `bedside serve | demo | doctor | audit … | model … | report …`.
 
 Each verb is a function that takes the parsed arguments and returns an exit code. Exit codes of `audit`: 0 valid, 1 invalid,
 2 usage, 3 rollback or fork.
@@ -17,6 +17,7 @@ from bedside.demo import add_demo
 from bedside.doctor import add_doctor
 from bedside.models import add_model_commands
 from bedside.replaying import add_replay
+from bedside.report import add_report
 from bedside.serving import add_serve
 from bedside.wiring import read_config
 from model_artifacts.errors import ModelError
@@ -30,6 +31,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
     add_demo(verbs)
     add_doctor(verbs)
     add_model_commands(verbs)
+    add_report(verbs)
     audit = verbs.add_parser("audit", help="the decision log: init, show, prove, verify, replay")
     audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
     add_commands(audit_verbs, config.audit.directory)

@@ -23,6 +23,8 @@ VERBS = [
     ("audit", "prove"),
     ("audit", "verify"),
     ("audit", "replay"),
+    ("report",),
+    ("report", "feedback"),
 ]
 
 
