@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from audit.keys import load_vkeys
 from audit.verify import Trust, verify_receipt
@@ -55,7 +55,10 @@ def run_demo(options: argparse.Namespace) -> int:
         ["-m", "bedside", "audit", "init", "--log", str(folder / "audit"), "--origin", ORIGIN], environment
     ):
         return code
-    with _started(["-m", "bedside", "serve"], environment, f"{url}/health"):
+    with (
+        (folder / "operations.log").open("wb") as operations,
+        _started(["-m", "bedside", "serve"], environment, f"{url}/health", operations),
+    ):
         _say("2. The pocket EHR opens its patients' records: patient-view, with prefetch and through FHIR")
         receipts = folder / "receipts"
         code = _run([*ehr, "--once", "--receipts", str(receipts)], environment)
@@ -117,9 +120,11 @@ def _verify_receipts(receipts: Path, vkey: Path) -> None:
 
 
 @contextmanager
-def _started(arguments: list[str], environment: dict[str, str], ready_url: str) -> Iterator[None]:
-    """Runs a server until the block ends; it is asked to stop and, if it will not, stopped."""
-    process = subprocess.Popen([sys.executable, *arguments], env=environment)  # noqa: S603 - ours
+def _started(
+    arguments: list[str], environment: dict[str, str], ready_url: str, log: IO[bytes] | None = None
+) -> Iterator[None]:
+    """Runs a server until the block ends, its log in `log` or here; asked to stop and, if it will not, stopped."""
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=log)  # noqa: S603 - ours
     try:
         _await_ready(process, ready_url)
         yield
@@ -144,7 +149,7 @@ def _await_ready(process: subprocess.Popen[bytes], url: str) -> None:
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    raise SystemExit(f"bedside demo: {url} did not answer")
+    raise SystemExit(f"bedside demo: {url} did not answer; operations.log in the folder of this run may say why")
 
 
 def _wait() -> None:

@@ -10,7 +10,7 @@ from demo.__main__ import main, show_once, write_secret
 from demo.ehr import PocketEhr
 
 if TYPE_CHECKING:
-    from tests.demo.conftest import CARD, CdsServiceDouble
+    from tests.demo.conftest import CdsServiceDouble
 
 
 def test_main_once_prints_cards_and_writes_receipts(
@@ -64,7 +64,8 @@ def test_main_secret_is_for_its_owner_and_never_overwrites(tmp_path: Path) -> No
 def test_main_once_tells_what_became_of_the_cards(ehr: PocketEhr, cds_service: CdsServiceDouble) -> None:
     """The double's cards all carry one id, so the one that is not followed is another's only by its call."""
     assert show_once(ehr, None) == 0
+    (card,) = cds_service.answer["cards"]
     told = [request["feedback"][0] for request in cds_service.requests if "feedback" in request]
-    assert [(one["card"], one["outcome"]) for one in told] == [(CARD["uuid"], "accepted"), (CARD["uuid"], "overridden")]
-    assert told[0]["acceptedSuggestions"] == [{"id": CARD["suggestions"][0]["uuid"]}]
-    assert told[1]["overrideReason"] == {"reason": CARD["overrideReasons"][0]}
+    assert [(one["card"], one["outcome"]) for one in told] == [(card["uuid"], "accepted"), (card["uuid"], "overridden")]
+    assert told[0]["acceptedSuggestions"] == [{"id": card["suggestions"][0]["uuid"]}]
+    assert told[1]["overrideReason"] == {"reason": card["overrideReasons"][0]}
