@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cds_service.clients import CdsClient
 from cds_service.errors import UnauthenticatedError
+from tests.cds_service.callers import CLIENT
 
 
 @dataclass(slots=True)
@@ -23,8 +24,5 @@ class Turnstile:
         self.asked.append((urls, certificate_sha256))
         client = self.clients.get((authorization or "").removeprefix("Bearer "))
         if client is None:
-            raise UnauthenticatedError(self.why, CLIENT_ISSUER)
+            raise UnauthenticatedError(self.why, CLIENT.issuer)
         return client
-
-
-CLIENT_ISSUER = "https://ehr.example.org"
