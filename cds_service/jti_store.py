@@ -9,8 +9,12 @@ few minutes' life would have to be sent again to a machine that just came up. FU
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -48,18 +52,12 @@ class JtiStore:
         """
         check_sqlite_version(apsw.sqlitelibversion())
         try:
-            path.touch(mode=0o600)
-            connection = apsw.Connection(str(path))
-            connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-            connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF")
-            connection.execute(
-                """CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL)
-                STRICT, WITHOUT ROWID"""
-            )
-            connection.execute("CREATE INDEX IF NOT EXISTS spent_by_end ON spent (expires_at)")
+            with _alone(path.with_name(f"{path.name}.lock")):
+                path.touch(mode=0o600)
+                path.chmod(0o600)  # also one that was made before; SQLite gives its side files the same rights
+                return cls(_connect(path))
         except (apsw.Error, OSError) as exc:
             raise AuthenticationUnavailableError("store of used tokens: can't be opened") from exc
-        return cls(connection)
 
     def spend(self, issuer: str, jti: str, expires_at: int, now: int) -> bool:
         """Whether the token was fresh; from now on it isn't. It is kept until it expires (whole seconds of Unix time).
@@ -70,19 +68,49 @@ class JtiStore:
         token = hashlib.sha256(f"{issuer}\0{jti}".encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             try:
+                self._purge_now_and_then(now)  # first: were it to fail, the token must not be used up
                 self._connection.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (token, expires_at))
-                fresh = self._connection.changes() == 1
-                self._spent += 1
-                if self._spent % _PURGE_EVERY == 0:
-                    self._connection.execute(
-                        "DELETE FROM spent WHERE token IN (SELECT token FROM spent WHERE expires_at < ? LIMIT ?)",
-                        (now, _PURGED_AT_ONCE),
-                    )
+                fresh: bool = self._connection.changes() == 1
             except apsw.Error as exc:
                 raise AuthenticationUnavailableError("store of used tokens: can't be written") from exc
         return fresh
+
+    def _purge_now_and_then(self, now: int) -> None:
+        self._spent += 1
+        if self._spent % _PURGE_EVERY == 0:
+            self._connection.execute(
+                "DELETE FROM spent WHERE token IN (SELECT token FROM spent WHERE expires_at < ? LIMIT ?)",
+                (now, _PURGED_AT_ONCE),
+            )
 
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
             self._connection.close()
+
+
+@contextmanager
+def _alone(lock_file: Path) -> Iterator[None]:
+    """Workers start together, and SQLite gives up at once when two set WAL mode: they queue here."""
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF")
+        connection.execute(
+            """CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL)
+            STRICT, WITHOUT ROWID"""
+        )
+        connection.execute("CREATE INDEX IF NOT EXISTS spent_by_end ON spent (expires_at)")
+    except apsw.Error:
+        connection.close()
+        raise
+    return connection
