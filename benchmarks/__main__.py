@@ -20,11 +20,13 @@ from benchmarks.machine import describe, sync_ms
 from benchmarks.report import ROOT, machine_words, table, write_results, write_section
 from benchmarks.side_by_side import Peer, Plan, all_servers, cold_starts, compare
 from benchmarks.stages import STAGES, stage_times
+from benchmarks.tokens import BenchmarkClient
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 SIZES = (50, 1000)
 _HOW = (
-    "`make bench`. Everything on: model, explanation, card, signed log, durable before the answer. The floor is a bare Flask "
+    "`make bench`. Everything on: a fresh ES384 JWT checked and spent, model, explanation, card, signed log, durable before "
+    "the answer; the others are sent a JWT too and don't look at it. The floor is a bare Flask "
     "app that decodes the same prefetch with msgspec and answers a card of fixed size; same server, one worker, in turns. "
     "What differs: the floor runs one thread, as it never waits, and Bedside four and the log's, as calls that wait for the "
     "disk share a commit; Bedside waits 10 s for the log, not 0.25 s. Both freeze the collector after the start. "
@@ -48,14 +50,15 @@ def measure(folder: Path, plan: Plan, peer_python: str | None) -> dict[str, Any]
         results["stages_us"] = {s.id: {str(n): stage_times(desk, s, n, repeats) for n in SIZES} for s in services}
     results["body_bytes"] = {s.id: {str(n): len(bodies[s.id, n]) for n in SIZES} for s in services}
     peer = None if peer_python is None else Peer(peer_python, tuple(s.id for s in services))
+    client = BenchmarkClient.new()
     results["cold_start_s"] = cold_starts(folder, peer, plan.starts)
     results["calls"] = {s.id: {} for s in services}
-    with all_servers(folder, peer) as servers:
+    with all_servers(folder, client, peer) as servers:
         for (service_id, size), body in bodies.items():
             paths = dict.fromkeys(servers, f"/cds-services/{service_id}")
             for clients in (1, plan.clients):
                 _say(f"{service_id}, {size} Observations, {clients} clients")
-                figures = compare(servers, paths, body, clients, plan)
+                figures = compare(servers, paths, body, clients, plan, client)
                 results["calls"][service_id].setdefault(str(size), {})[str(clients)] = figures
         results["resident_mib"] = {name: round(server.resident_mib()) for name, server in servers.items()}
     return results

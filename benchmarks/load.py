@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -30,21 +31,23 @@ class Load:
         return 1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def put_load(port: int, path: str, body: bytes, *, clients: int, calls: int, seconds: float) -> Load:
-    """`calls` calls by `clients` clients that each wait for an answer before the next; stops after `seconds`.
+def put_load(port: int, path: str, body: bytes, *, clients: int, tokens: Sequence[str], seconds: float) -> Load:
+    """One call for each token, by `clients` clients that each wait for an answer before the next; stops after `seconds`.
 
     Raises:
         UnexpectedAnswerError: an answer was not 200, or a connection broke.
     """
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
+    requests = [f"{head}Authorization: Bearer {token}\r\n\r\n".encode() + body for token in tokens]
     load, failures = Load(), list[Exception]()
     deadline = time.monotonic() + seconds
-    shares = [calls // clients + (i < calls % clients) for i in range(clients)]
+    shares = [requests[number::clients] for number in range(clients)]
 
-    def work(count: int) -> None:
+    def work(share: Sequence[bytes]) -> None:
         try:
-            load.latencies_s.extend(_call_repeatedly(port, request, count, deadline))
+            load.latencies_s.extend(_call_each(port, share, deadline))
         except (OSError, UnexpectedAnswerError) as exc:
             failures.append(exc)
 
@@ -60,12 +63,12 @@ def put_load(port: int, path: str, body: bytes, *, clients: int, calls: int, sec
     return load
 
 
-def _call_repeatedly(port: int, request: bytes, count: int, deadline: float) -> list[float]:
+def _call_each(port: int, requests: Sequence[bytes], deadline: float) -> list[float]:
     latencies = []
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         buffer = bytearray(65_536)
-        for _ in range(count):
+        for request in requests:
             if time.monotonic() > deadline:
                 break
             begin = time.perf_counter()

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.desks import ORIGIN, make_log, released_models
 from benchmarks.load import Load, put_load
 from benchmarks.servers import Server, free_port, running
+from benchmarks.tokens import BenchmarkClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,15 @@ class Peer:
 
 
 @contextmanager
-def bedside_server(folder: Path) -> Iterator[Server]:
-    """`bedside serve` with every released model, an own log in `folder` and one worker."""
+def bedside_server(folder: Path, client: BenchmarkClient) -> Iterator[Server]:
+    """`bedside serve` with every released model, an own log in `folder`, one worker, and one client it knows."""
     directory = folder / "audit"
     make_log(directory)
     port = free_port()
     environment = {
         "BEDSIDE_SERVER_PORT": str(port),
-        "BEDSIDE_ACCESS_OPEN_ON_LOOPBACK": "true",
+        "BEDSIDE_CONFIG": str(client.write_config(folder)),
+        "BEDSIDE_STATE_DIRECTORY": str(folder / "state"),
         "BEDSIDE_AUDIT_DIRECTORY": str(directory),
         "BEDSIDE_AUDIT_ORIGIN": ORIGIN,
         "BEDSIDE_AUDIT_DEADLINE_MS": "10000",  # a slow disk must show as time, not as refusals
@@ -82,12 +84,12 @@ def peer_server(peer: Peer) -> Iterator[Server]:
 
 
 @contextmanager
-def all_servers(folder: Path, peer: Peer | None) -> Iterator[dict[str, Server]]:
+def all_servers(folder: Path, client: BenchmarkClient, peer: Peer | None) -> Iterator[dict[str, Server]]:
     """Every server of the comparison, by name, at once."""
     with ExitStack() as stack:
         servers = {
             "floor": stack.enter_context(floor_server()),
-            "bedside": stack.enter_context(bedside_server(folder)),
+            "bedside": stack.enter_context(bedside_server(folder, client)),
         }
         if peer is not None:
             servers["healthchain"] = stack.enter_context(peer_server(peer))
@@ -95,18 +97,24 @@ def all_servers(folder: Path, peer: Peer | None) -> Iterator[dict[str, Server]]:
 
 
 def compare(
-    servers: Mapping[str, Server], paths: Mapping[str, str], body: bytes, clients: int, plan: Plan
+    servers: Mapping[str, Server],
+    paths: Mapping[str, str],
+    body: bytes,
+    clients: int,
+    plan: Plan,
+    client: BenchmarkClient,
 ) -> dict[str, dict[str, float]]:
-    """Server name to its figures for calls with this body."""
+    """Server name to its figures for calls with this body; all are sent a JWT, and Bedside alone checks it."""
     calls = plan.calls_small if len(body) < 200_000 else plan.calls_large
     for name, server in servers.items():
-        put_load(server.port, paths[name], body, clients=1, calls=min(calls, 10), seconds=plan.seconds)
+        put_load(server.port, paths[name], body, clients=1, tokens=client.tokens(10), seconds=plan.seconds)
     rounds: dict[str, list[Load]] = {name: [] for name in servers}
     used = dict.fromkeys(servers, 0.0)
     for _ in range(plan.rounds):
         for name, server in servers.items():
+            tokens = client.tokens(calls)
             before = server.processor_s()
-            load = put_load(server.port, paths[name], body, clients=clients, calls=calls, seconds=plan.seconds)
+            load = put_load(server.port, paths[name], body, clients=clients, tokens=tokens, seconds=plan.seconds)
             used[name] += server.processor_s() - before
             rounds[name].append(load)
     return {name: asdict(_figures(loads, used[name])) for name, loads in rounds.items()}
@@ -118,7 +126,7 @@ def cold_starts(folder: Path, peer: Peer | None, starts: int) -> dict[str, float
     for number in range(starts):
         with floor_server() as server:
             seconds.setdefault("floor", []).append(server.cold_start_s)
-        with bedside_server(folder / f"start-{number}") as server:
+        with bedside_server(folder / f"start-{number}", BenchmarkClient.new()) as server:
             seconds.setdefault("bedside", []).append(server.cold_start_s)
         if peer is not None:
             with peer_server(peer) as server:
