@@ -88,7 +88,8 @@ def context(hook: str = "patient-view", **changes: Any) -> Json:
 def call(hook: str = "patient-view", prefetch: Json | None = None, **changes: Any) -> Json:
     """A call with everything prefetched, or with `prefetch`."""
     sent = patients.prefetch(datetime.now(UTC)) if prefetch is None else prefetch
-    return patients.call(sent, hook=hook, context=context(hook)) | changes
+    members = changes.pop("context", None)
+    return patients.call(sent, hook=hook, context=context(hook) if members is None else members) | changes
 
 
 def prefetched(**changes: Any) -> Json:
