@@ -64,8 +64,11 @@ class Signatures:
 
 
 def _rsa_decoy(length: int) -> RSAKey:
-    """A public key without a private one: its modulus was not made of primes."""
-    modulus = (secrets.randbits(length * 8) | 1 << (length * 8 - 1)) | 1
+    """A public key without a private one: its modulus was not made of primes.
+
+    It is as large as can be, since OpenSSL refuses a signature that is larger than the modulus without any work.
+    """
+    modulus = (2 ** (length * 8) - 1 - secrets.randbits(length * 8 - 64)) | 1
     return RSAKey.import_key(RSAPublicNumbers(65_537, modulus).public_key())
 
 
