@@ -334,3 +334,13 @@ def test_views_body_shorter_than_declared_is_refused(client: FlaskClient) -> Non
         environ_overrides={"CONTENT_LENGTH": "4000"},
     )
     assert (answer.status_code, _diagnostics(answer)) == (400, "request body: expected 4000 bytes, got 24")
+
+
+def test_views_a_body_without_length_or_end_is_not_waited_for(client: FlaskClient) -> None:
+    answer = client.post(
+        "/cds-services/prevent-cvd",
+        input_stream=Unread(),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": ""},
+    )
+    assert answer.status_code == 400
