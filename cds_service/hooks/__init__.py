@@ -1,7 +1,8 @@
 """The hooks this service answers, one module each.
 
 To add a hook: write `hooks/<hook>.py` with `HOOK`, `VERSION` (the hook definition's own, for discovery) and
-`parse(context) -> HookContext`, its specification's example as a test, and its name in `_HOOKS`.
+`parse(context) -> HookContext`, its specification's example as a test, and its name in `_HOOKS`. `context` has readers
+for plain fields, `resources` for those that hold FHIR.
 """
 
 from __future__ import annotations

@@ -1,36 +1,38 @@
-"""What every hook's context has in common, and strict readers for its fields.
+"""What every hook's context has in common, and strict readers for its plain fields; `resources` reads the FHIR ones.
 
-Identifiers never have defaults: a missing `patientId` is the client's error, not a generated id. `Patient/123` is
-tolerated for the bare id that the specification asks for, because services in the field send it. Resources are taken as
-they come: drafts lack much, Bundles lack their type, and a reader further on says what it can use.
+The members arrive as the client's own bytes and each is decoded once, where it is read. Identifiers never have defaults:
+a missing `patientId` is the client's error, not a generated id. `Patient/123` is tolerated for the bare id that the
+specification asks for, because services in the field send it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NewType
+from typing import NewType, TypeVar
 
 import msgspec
 
 from cds_service.errors import BadRequestError
 
 PatientId = NewType("PatientId", str)
+Members = Mapping[str, msgspec.Raw]
+T = TypeVar("T")
 
 # FHIR's id type (R4, 2.24.0.1) plus the underscore that some servers allow; "." and ".." would climb in a URL's path.
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 USERS = frozenset({"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"})
 _JSON_TYPES = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
+    b"n": "null",
+    b"t": "a boolean",
+    b"f": "a boolean",
+    b'"': "a string",
+    b"[": "an array",
+    b"{": "an object",
 }
+_VALUES = msgspec.json.Decoder()
+_ARRAYS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,11 @@ class ContextResource:
 
     Attributes:
         reference: `Type/id` where it has an id.
-        document: its JSON.
+        document: its JSON as received, whose other members nobody has read yet.
         selected: whether advice is wanted on it; False for the other drafts of order-select.
     """
 
-    reference: str | None
+    reference: str | None = field(repr=False)
     resource_type: str
     document: bytes = field(repr=False)
     selected: bool = True
@@ -67,21 +69,16 @@ class HookContext:
     resources: tuple[ContextResource, ...] = ()
 
 
-Members = Mapping[str, object]
-
-
-def read_common(
-    context: Members, *, user: bool = True, encounter: bool = False, resources: tuple[ContextResource, ...] = ()
-) -> HookContext:
+def read_common(context: Members, *, user: bool = True, encounter: bool = False) -> HookContext:
     """The shared fields; `user` and `encounter` say whether the hook requires them.
 
     Raises:
         BadRequestError: one that is required is missing, or one has the wrong form.
     """
     patient_id = PatientId(require_id(context, "patientId", "Patient"))
-    who = require_user(context, USERS) if user or context.get("userId") is not None else None
+    who = require_user(context, USERS) if user or is_present(context, "userId") else None
     read_encounter = require_id if encounter else optional_id
-    return HookContext(patient_id, who, read_encounter(context, "encounterId", "Encounter"), resources)
+    return HookContext(patient_id, who, read_encounter(context, "encounterId", "Encounter"))
 
 
 def require_id(context: Members, name: str, resource_type: str) -> str:
@@ -90,10 +87,8 @@ def require_id(context: Members, name: str, resource_type: str) -> str:
     Raises:
         BadRequestError: absent, not a string, or not a FHIR id.
     """
-    value = optional_id(context, name, resource_type)
-    if value is None:
-        raise BadRequestError(f"context.{name} is required")
-    return value
+    require(context, name)
+    return _read_id(context, name, resource_type)
 
 
 def optional_id(context: Members, name: str, resource_type: str) -> str | None:
@@ -102,140 +97,120 @@ def optional_id(context: Members, name: str, resource_type: str) -> str | None:
     Raises:
         BadRequestError: not a string, or not a FHIR id.
     """
-    value = context.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise BadRequestError(f"context.{name}: expected a string, got {json_type(value)}")
-    bare = value.removeprefix(f"{resource_type}/")
-    if not _ID.fullmatch(bare):
-        raise BadRequestError(f"context.{name}: expected a FHIR id, got {len(value)} characters that are not one")
-    return bare
+    return _read_id(context, name, resource_type) if is_present(context, name) else None
 
 
 def require_user(context: Members, allowed: frozenset[str]) -> UserReference:
-    """The user in `context.userId`, whose resource type must be one of `allowed`.
+    """The user in `context.userId`, relative or absolute, whose resource type must be one of `allowed`.
 
     Raises:
         BadRequestError: absent, not `Type/id`, or of another type.
     """
-    value = context.get("userId")
-    if value is None:
-        raise BadRequestError("context.userId is required")
-    resource_type, _, identifier = value.rpartition("/") if isinstance(value, str) else ("", "", "")
-    resource_type = resource_type.rpartition("/")[2]
-    if resource_type not in allowed or not _ID.fullmatch(identifier):
+    value = decode(_VALUES, require(context, "userId"), "userId")
+    resource_type, _, identifier = local_reference(value).partition("/") if isinstance(value, str) else ("", "", "")
+    if resource_type not in allowed or not ID.fullmatch(identifier):
         raise BadRequestError(f"context.userId: expected Type/id with Type one of {', '.join(sorted(allowed))}")
     return UserReference(resource_type, identifier)
 
 
-def require_references(context: Members, name: str) -> frozenset[str]:
-    """The references in the array `context[name]`; at least one.
+def require_string(context: Members, name: str) -> str:
+    """The string in `context[name]`.
 
     Raises:
-        BadRequestError: absent, not an array of strings, or empty.
+        BadRequestError: absent, or not a string.
     """
-    value = context.get(name)
-    if value is None:
+    return _read_string(require(context, name), name)
+
+
+def require_strings(context: Members, name: str) -> tuple[str, ...]:
+    """The strings in the array `context[name]`, which may be none; null items are skipped.
+
+    Raises:
+        BadRequestError: absent, or not an array of strings.
+    """
+    return tuple(_read_string(item, name) for item in read_array(require(context, name), name))
+
+
+def require(context: Members, name: str) -> msgspec.Raw:
+    """`context[name]`, whatever it is.
+
+    Raises:
+        BadRequestError: absent or null.
+    """
+    if not is_present(context, name):
         raise BadRequestError(f"context.{name} is required")
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise BadRequestError(f"context.{name}: expected an array of references")
-    if not value:
-        raise BadRequestError(f"context.{name}: expected at least one reference, got none")
-    return frozenset(value)
+    return context[name]
 
 
-def require_bundle(context: Members, name: str) -> tuple[ContextResource, ...]:
-    """The resources of the Bundle in `context[name]`; entries without one are skipped.
-
-    Raises:
-        BadRequestError: absent, no object, another resource than a Bundle, or an entry that is none.
-    """
-    bundle = _require_object(context, name)
-    if bundle.get("resourceType", "Bundle") != "Bundle":
-        raise BadRequestError(f"context.{name}: expected a Bundle, got another resource")
-    entries = bundle.get("entry")
-    if entries is not None and not isinstance(entries, list):
-        raise BadRequestError(f"context.{name}.entry: expected an array, got {json_type(entries)}")
-    found = []
-    for entry in entries or ():
-        if entry is not None and not isinstance(entry, dict):
-            raise BadRequestError(f"context.{name}.entry: expected objects, got {json_type(entry)}")
-        resource = (entry or {}).get("resource")
-        if resource is not None:
-            found.append(_resource(resource, f"{name}.entry.resource", context))
-    return tuple(found)
+def first_present(context: Members, *spellings: str) -> str:
+    """The first of the names under which the context has something, else the first."""
+    return next((name for name in spellings if is_present(context, name)), spellings[0])
 
 
-def require_resource(context: Members, name: str) -> ContextResource:
-    """The one resource in `context[name]`, bare or wrapped as `{"resource": …}` (as one page of the specification has it).
+def is_present(context: Members, name: str) -> bool:
+    """Whether `context[name]` is there and not null."""
+    return name in context and json_type(context[name]) != "null"
+
+
+def read_array(document: msgspec.Raw, name: str) -> list[msgspec.Raw]:
+    """The items of an array that aren't null.
 
     Raises:
-        BadRequestError: absent, or no resource.
+        BadRequestError: not an array.
     """
-    value = _require_object(context, name)
-    if "resourceType" not in value and "resource" in value:
-        return _resource(value["resource"], name, context)
-    return _resource(value, name, context)
+    require_type(document, "an array", name)
+    return [item for item in decode(_ARRAYS, document, name) if json_type(item) != "null"]
 
 
-def optional_resources(context: Members, name: str) -> tuple[ContextResource, ...]:
-    """The resources in the array `context[name]`, none when absent or null.
+def require_type(document: msgspec.Raw, expected: str, name: str) -> None:
+    """Refuses a value of another JSON type.
 
     Raises:
-        BadRequestError: no array of resources.
+        BadRequestError: it is not `expected`, a word of `json_type`.
     """
-    value = context.get(name)
-    if value is None:
-        return ()
-    items = value if isinstance(value, list) else [value]
-    return tuple(_resource(item, name, context) for item in items if item is not None)
+    got = json_type(document)
+    if got != expected:
+        raise BadRequestError(f"context.{name}: expected {expected}, got {got}")
 
 
-def json_type(value: object) -> str:
-    """What a decoded JSON value is, in words and without the value."""
-    return _JSON_TYPES.get(type(value), "something else")
+def json_type(document: msgspec.Raw) -> str:
+    """What a JSON value is, in words and without the value; its first byte tells."""
+    return _JSON_TYPES.get(bytes(memoryview(document)[:1]), "a number")
+
+
+def decode(decoder: msgspec.json.Decoder[T], document: msgspec.Raw, name: str) -> T:
+    """The value of `document`.
+
+    Raises:
+        BadRequestError: of another type, or no JSON, which the parser of the whole call doesn't look for in a context.
+    """
+    try:
+        return decoder.decode(document)
+    except msgspec.ValidationError as exc:
+        raise BadRequestError(f"context.{name}: {without_values(exc)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequestError(f"context.{name}: expected JSON in UTF-8 that isn't nested too deeply") from None
 
 
 def local_reference(reference: str) -> str:
-    """The last two parts of a reference: `MedicationRequest/1` of an absolute one too."""
-    return "/".join(reference.split("/")[-2:])
+    """`Type/id` of a reference that may be absolute, or name a version."""
+    return "/".join(reference.partition("/_history/")[0].split("/")[-2:])
 
 
-def _require_object(context: Members, name: str) -> dict[str, Any]:
-    value = context.get(name)
-    if value is None:
-        raise BadRequestError(f"context.{name} is required")
-    if not isinstance(value, dict):
-        raise BadRequestError(f"context.{name}: expected an object, got {json_type(value)}")
-    return value
+def without_values(exc: msgspec.ValidationError) -> str:
+    """Its message, which names types and paths; values it quotes for enums and tags alone, and our schemas have none."""
+    text = str(exc)
+    return text[0].lower() + text[1:]
 
 
-def _resource(value: object, name: str, context: Members) -> ContextResource:
-    if not isinstance(value, dict):
-        raise BadRequestError(f"context.{name}: expected a resource, got {json_type(value)}")
-    resource_type, identifier = value.get("resourceType"), value.get("id")
-    if not isinstance(resource_type, str) or not _TYPE.fullmatch(resource_type):
-        raise BadRequestError(f"context.{name}: expected a resource with a resourceType")
-    if _names_another_patient(value, context):
-        raise BadRequestError(f"context.{name}: expected a resource of the patient of context.patientId, got another's")
-    known = isinstance(identifier, str) and _ID.fullmatch(identifier)
-    reference = f"{resource_type}/{identifier}" if known else None
-    return ContextResource(reference, resource_type, msgspec.json.encode(value))
+def _read_id(context: Members, name: str, resource_type: str) -> str:
+    value = _read_string(context[name], name)
+    bare = value.removeprefix(f"{resource_type}/")
+    if not ID.fullmatch(bare):
+        raise BadRequestError(f"context.{name}: expected a FHIR id, got {len(value)} characters that are not one")
+    return bare
 
 
-def _names_another_patient(resource: dict[str, Any], context: Members) -> bool:
-    """Whether the subject refers to a Patient by an id that isn't the context's."""
-    patient_id = str(context.get("patientId")).removeprefix("Patient/")
-    return any(
-        local.startswith("Patient/") and local != f"Patient/{patient_id}"
-        for local in map(local_reference, _subjects(resource))
-    )
-
-
-def _subjects(resource: dict[str, Any]) -> Iterable[str]:
-    for name in ("subject", "patient", "for"):  # Task says "for"
-        subject = resource.get(name)
-        reference = subject.get("reference") if isinstance(subject, dict) else None
-        if isinstance(reference, str):
-            yield reference.partition("/_history/")[0]
+def _read_string(document: msgspec.Raw, name: str) -> str:
+    require_type(document, "a string", name)
+    return str(decode(_VALUES, document, name))

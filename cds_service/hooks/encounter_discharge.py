@@ -1,6 +1,7 @@
 """The `encounter-discharge` hook, version 1.0: a patient is about to be discharged.
 
-Specification: https://cds-hooks.hl7.org/hooks/encounter-discharge/ (required: userId, patientId, encounterId).
+Specification: https://cds-hooks.hl7.org/hooks/encounter-discharge/
+(required: userId, patientId, encounterId).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ VERSION = "1.0"
 
 
 def parse(context: Members) -> HookContext:
-    """The context of a encounter-discharge call.
+    """The context of an encounter-discharge call.
 
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.

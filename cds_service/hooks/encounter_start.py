@@ -1,6 +1,7 @@
 """The `encounter-start` hook, version 1.0: an encounter begins.
 
-Specification: https://cds-hooks.hl7.org/hooks/encounter-start/ (required: userId, patientId, encounterId).
+Specification: https://cds-hooks.hl7.org/hooks/encounter-start/
+(required: userId, patientId, encounterId).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ VERSION = "1.0"
 
 
 def parse(context: Members) -> HookContext:
-    """The context of a encounter-start call.
+    """The context of an encounter-start call.
 
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.

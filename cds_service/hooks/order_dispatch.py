@@ -1,55 +1,45 @@
 """The `order-dispatch` hook, version 1.1: signed orders are about to go to a performer.
 
 Specification: https://cds-hooks.hl7.org/hooks/order-dispatch/
-(required: patientId, dispatchedOrders, performer; optional:
-fulfillmentTasks; there is no user and no encounter). The ballot of September 2023 had one `order` and one `task`, and the
-published example spells `dispatched-orders`: both are taken.
+(required: patientId, dispatchedOrders, performer; optional: fulfillmentTasks). It has no user and no encounter: a `userId`
+that came is as any unknown member. The ballot of September 2023 had one `order` and one `task`, and the page's example
+spells `dispatched-orders` and `fulfillment-tasks`: all are taken.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from cds_service.errors import BadRequestError
 from cds_service.hooks.context import (
     HookContext,
     Members,
-    json_type,
-    optional_resources,
-    read_common,
-    require_references,
+    PatientId,
+    first_present,
+    require_id,
+    require_string,
+    require_strings,
 )
+from cds_service.hooks.resources import optional_resources
 
 HOOK = "order-dispatch"
 VERSION = "1.1"
 
 
 def parse(context: Members) -> HookContext:
-    """The context of an order-dispatch call.
+    """The context of an order-dispatch call; its resources are the tasks.
 
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.
     """
+    patient_id = PatientId(require_id(context, "patientId", "Patient"))
     _require_orders(context)
-    performer = context.get("performer")
-    if performer is None:
-        raise BadRequestError("context.performer is required")
-    if not isinstance(performer, str):
-        raise BadRequestError(f"context.performer: expected a string, got {json_type(performer)}")
-    tasks = optional_resources(context, _present(context, ("fulfillmentTasks", "task")))
-    return read_common(context, user=False, resources=tasks)
+    require_string(context, "performer")
+    tasks = first_present(context, "fulfillmentTasks", "fulfillment-tasks", "task")
+    return HookContext(patient_id, None, None, optional_resources(context, tasks, patient_id))
 
 
 def _require_orders(context: Members) -> None:
-    name = _present(context, ("dispatchedOrders", "dispatched-orders", "order"))
+    name = first_present(context, "dispatchedOrders", "dispatched-orders", "order")
     if name == "order":
-        if not isinstance(context["order"], str):
-            raise BadRequestError(f"context.order: expected a string, got {json_type(context['order'])}")
-        return
-    require_references(context, name)
-
-
-def _present(context: Members, names: Iterable[str]) -> str:
-    """The first of the spellings that the context has, else the first."""
-    spellings = tuple(names)
-    return next((name for name in spellings if context.get(name) is not None), spellings[0])
+        require_string(context, name)
+    elif not require_strings(context, name):
+        raise BadRequestError(f"context.{name}: expected at least one reference, got none")

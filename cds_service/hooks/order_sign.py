@@ -6,16 +6,20 @@ Specification: https://cds-hooks.hl7.org/hooks/order-sign/
 
 from __future__ import annotations
 
-from cds_service.hooks.context import HookContext, Members, read_common, require_bundle
+from dataclasses import replace
+
+from cds_service.hooks.context import HookContext, Members, read_common
+from cds_service.hooks.resources import require_bundle
 
 HOOK = "order-sign"
 VERSION = "1.0"
 
 
 def parse(context: Members) -> HookContext:
-    """The context of a order-sign call.
+    """The context of an order-sign call.
 
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.
     """
-    return read_common(context, resources=require_bundle(context, "draftOrders"))
+    common = read_common(context)
+    return replace(common, resources=require_bundle(context, "draftOrders", common.patient_id))

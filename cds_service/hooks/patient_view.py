@@ -1,6 +1,7 @@
 """The `patient-view` hook, version 1.0: a user opens a patient's record.
 
-Specification: https://cds-hooks.hl7.org/hooks/patient-view/ (required: userId, patientId; optional: encounterId).
+Specification: https://cds-hooks.hl7.org/hooks/patient-view/
+(required: userId, patientId; optional: encounterId).
 """
 
 from __future__ import annotations

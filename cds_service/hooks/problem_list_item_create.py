@@ -6,7 +6,10 @@ Specification: https://cds-hooks.hl7.org/hooks/problem-list-item-create/
 
 from __future__ import annotations
 
-from cds_service.hooks.context import HookContext, Members, read_common, require_bundle
+from dataclasses import replace
+
+from cds_service.hooks.context import HookContext, Members, read_common
+from cds_service.hooks.resources import require_bundle
 
 HOOK = "problem-list-item-create"
 VERSION = "0.1.0"
@@ -18,4 +21,5 @@ def parse(context: Members) -> HookContext:
     Raises:
         BadRequestError: a required field is missing, or a field has the wrong form.
     """
-    return read_common(context, resources=require_bundle(context, "conditions"))
+    common = read_common(context)
+    return replace(common, resources=require_bundle(context, "conditions", common.patient_id))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 
 from cds_service.errors import BadRequestError
 from cds_service.hooks import PARSERS
-from cds_service.request import MAX_HOOK_INSTANCE_CHARS, parse_hook_request
+from cds_service.request import MAX_EXPIRES_IN_S, MAX_HOOK_INSTANCE_CHARS, parse_hook_request
 from tests.cds_service import patients
 from tests.conftest import NOW
 
 FHIR = "https://fhir.example.org/r4"
+NO_CALL = "request is not a CDS Hooks call"
 
 
 def _parse(**changes: Any) -> Any:
@@ -78,7 +80,15 @@ def test_request_without_a_required_member_is_refused_by_name(member: str) -> No
         ),
         (
             patients.fhir_access(FHIR, expires_in=True),
-            "request is not a CDS Hooks call: expected `int | null`, got `bool` - at `$.fhirAuthorization.expires_in`",
+            f"{NO_CALL}: expected `int | float | null`, got `bool` - at `$.fhirAuthorization.expires_in`",
+        ),
+        (
+            patients.fhir_access(FHIR, expires_in="300"),
+            f"{NO_CALL}: expected `int | float | null`, got `str` - at `$.fhirAuthorization.expires_in`",
+        ),
+        (
+            patients.fhir_access(FHIR, expires_in=0.5),
+            "fhirAuthorization.expires_in: expected whole seconds, got a fraction",
         ),
         (
             patients.fhir_access(FHIR, access_token="a\r\nHost: b"),
@@ -103,6 +113,16 @@ def test_request_takes_null_for_an_absent_optional(member: str) -> None:
 @pytest.mark.parametrize("server", [None, ""])
 def test_request_ignores_a_token_that_has_no_server(server: str | None) -> None:
     assert _parse(**patients.fhir_access(FHIR) | {"fhirServer": server}).fhir_authorization is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(300, 300), (300.0, 300), (0, 0), (None, None), (10**300, MAX_EXPIRES_IN_S), (1e300, MAX_EXPIRES_IN_S)],
+)
+def test_request_reads_how_long_the_token_lasts(sent: float | None, read: int | None) -> None:
+    authorization = _parse(**patients.fhir_access(FHIR, expires_in=sent)).fhir_authorization
+    assert authorization is not None
+    assert (authorization.expires_in, type(authorization.expires_in)) == (read, type(read))
 
 
 def test_request_accepts_unknown_members_anywhere() -> None:
@@ -135,6 +155,25 @@ def test_request_refuses_values_of_context_that_are_no_json(member: bytes, value
     body = b'{"hook":"patient-view","hookInstance":"x","context":{"userId":"Practitioner/1","patientId":"1",%s:%s}}'
     with pytest.raises(BadRequestError):
         parse_hook_request(body % (member, value))
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b'"\\ud800"', b"1e999", b"9" * 5000, b"NaN", b"[" * 100_000])
+def test_request_refuses_values_of_unknown_members_that_are_no_json(value: bytes) -> None:
+    """Once a 500 for a number with more digits than Python converts."""
+    body = b'{"hook":"patient-view","hookInstance":"x","context":{"userId":"Practitioner/1","patientId":"1"},"v":%s}'
+    parse_hook_request(body % b"1")
+    with pytest.raises(BadRequestError, match=r"^request body is not JSON in UTF-8, or nested too deeply: \d+ bytes$"):
+        parse_hook_request(body % value)
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"9" * 5000, b'"\xff"'])
+def test_request_refuses_such_values_inside_the_contexts_resources(value: bytes) -> None:
+    call = patients.call(None, hook="order-sign")
+    call["context"]["draftOrders"] = patients.bundle({"resourceType": "ServiceRequest", "priority": "canary"})
+    body = patients.encoded(call)
+    assert len(parse_hook_request(body).context.resources) == 1
+    with pytest.raises(BadRequestError):
+        parse_hook_request(body.replace(b'"canary"', value))
 
 
 @given(st.binary(max_size=200))
@@ -178,6 +217,17 @@ def test_request_refuses_a_member_sent_twice(once: bytes, twice: bytes) -> None:
     with pytest.raises(BadRequestError) as caught:
         parse_hook_request(body.replace(once, twice))
     assert str(caught.value) == "request is not a CDS Hooks call: a member was sent twice"
+
+
+def test_request_refuses_many_keys_sent_twice_in_another_order_quickly() -> None:
+    """Once each of the resources was searched for in all of the rest."""
+    documents = [b'"k%d":{"resourceType":"Bundle","id":"%d","filler":"%s"}' % (n, n, b"x" * 64) for n in range(4000)]
+    rest = b",".join((*documents, documents[0], b'"rest":"%s"' % (b"x" * 4_000_000)))
+    body = patients.encoded(patients.call({}))
+    began = time.process_time()
+    with pytest.raises(BadRequestError, match=r"a member was sent twice$"):
+        parse_hook_request(body.replace(b'"prefetch": {}', b'"prefetch": {%s}' % rest))
+    assert time.process_time() - began < 2.0
 
 
 def test_request_allows_one_resource_under_two_keys() -> None:
