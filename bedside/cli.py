@@ -1,4 +1,4 @@
-"""The command line: `bedside serve | demo | doctor | audit … | model … | report …`.
+"""The command line: `bedside serve | demo | doctor | switch … | report … | audit … | model … | report …`.
 
 Each verb is a function that takes the parsed arguments and returns an exit code. Exit codes of `audit`: 0 valid, 1 invalid,
 2 usage, 3 rollback or fork.
@@ -19,7 +19,9 @@ from bedside.models import add_model_commands
 from bedside.replaying import add_replay
 from bedside.report import add_report
 from bedside.serving import add_serve
+from bedside.switching import add_switch
 from bedside.wiring import read_config
+from cds_service.errors import ServiceError
 from model_artifacts.errors import ModelError
 
 
@@ -32,6 +34,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
     add_doctor(verbs)
     add_model_commands(verbs)
     add_report(verbs)
+    add_switch(verbs)
     audit = verbs.add_parser("audit", help="the decision log: init, show, prove, verify, replay")
     audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
     add_commands(audit_verbs, config.audit.directory)
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = build_parser(read_config()).parse_args(arguments)
         code: int = options.run(options)
-    except (ConfigError, ModelError, AuditError) as exc:
+    except (ConfigError, ModelError, AuditError, ServiceError) as exc:
         sys.stderr.write(f"bedside: {exc}\n")
         return 2
     return code

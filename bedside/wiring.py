@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from importlib.resources import files
@@ -49,6 +50,7 @@ from smart_app.app import add_model_pages
 
 log = logging.getLogger("bedside.wiring")
 
+WARD_FILE = "ward.sqlite3"
 SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MODEL_S = 0.05  # a model takes 5 ms; ten times that is kept for it
 PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts", "smart_app")
@@ -101,6 +103,15 @@ def open_logs(config: Config) -> dict[str, AuditLog]:
 
     Raises:
         AuditError: as `open_log`.
+        ConfigError: as `log_configs`.
+    """
+    return {one.tenant: AuditLog.open(one, clock=now) for one in log_configs(config)}
+
+
+def log_configs(config: Config) -> tuple[LogConfig, ...]:
+    """Every tenant's log's configuration.
+
+    Raises:
         ConfigError: two tenants of one name, or two logs in one folder.
     """
     names = Counter([config.audit.tenant, *(tenant.name for tenant in config.tenants)])
@@ -109,8 +120,7 @@ def open_logs(config: Config) -> dict[str, AuditLog]:
         repeated = [value for value, times in counted.items() if times > 1]
         if repeated:
             raise ConfigError(f"tenants: expected each name and directory only once, got {repeated[0]} twice")
-    settings = [log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants)]
-    return {one.tenant: AuditLog.open(one, clock=now) for one in settings}
+    return (log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants))
 
 
 def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
@@ -129,6 +139,15 @@ def open_state(config: Config) -> Path:
     except OSError as exc:
         raise ConfigError(f"state.directory {config.state.directory}: {exc.strerror}") from exc
     return config.state.directory
+
+
+def open_ward(config: Config) -> closing[Ward]:
+    """What the worker processes share, for the length of a block.
+
+    Raises:
+        ConfigError, WardUnavailableError: it can't be opened.
+    """
+    return closing(Ward.open(open_state(config) / WARD_FILE))
 
 
 def open_log(config: Config) -> AuditLog:
@@ -169,7 +188,7 @@ def build_desk(config: Config) -> Desk:
         for tenant, audit_log in open_logs(config).items()
     }
     state = open_state(config)
-    ward = Ward.open(state / "ward.sqlite3")
+    ward = Ward.open(state / WARD_FILE)
     return Desk(
         services=services,
         clients=clients,

@@ -1,0 +1,115 @@
+"""`bedside switch`: what is off for a tenant, and switching it. Every process of the service knows at its next call.
+
+Switching off acts first and is logged then: a log that fails must not keep a dangerous model running. Switching on is logged
+first: what can't be recorded does not come back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from typing import Any, Literal
+
+from audit.commitments import keyed_digest
+from audit.entry import SwitchEntry, format_time
+from audit.errors import AuditError
+from audit.log import AuditLog
+from bedside.config import Config, ConfigError
+from bedside.wiring import build_services, load_models, log_configs, now, open_ward, read_config
+from cds_service.ward import Scope
+
+REASONS = ("safety", "drift", "maintenance", "evaluation", "other")
+
+
+def add_switch(verbs: Any) -> None:
+    """Adds the verb and its verbs."""
+    parser = verbs.add_parser("switch", help="switch services, models or a tenant off and on, while the service runs")
+    switch_verbs = parser.add_subparsers(dest="switch_verb", required=True, metavar="VERB")
+    for verb in ("off", "on"):
+        one = switch_verbs.add_parser(verb, help=f"switch {verb}; acts at the next call")
+        what = one.add_mutually_exclusive_group(required=True)
+        what.add_argument("--service", metavar="ID", help="one service")
+        what.add_argument("--model", metavar="ID", help="every service of one model")
+        what.add_argument("--all", action="store_true", help="everything of the tenant")
+        one.add_argument("--reason", choices=REASONS, required=True)
+        one.add_argument("--tenant", metavar="NAME", help="whose; default: audit.tenant")
+        one.set_defaults(run=run_switch)
+    switch_verbs.add_parser("list", help="what is off").set_defaults(run=list_switches)
+
+
+def run_switch(options: argparse.Namespace) -> int:
+    """Exit code 0 if it is done and logged, 1 if it is off and could not be logged.
+
+    Raises:
+        ConfigError: no such tenant, service or model.
+        AuditError: switching on could not be logged, so it stays off.
+        WardUnavailableError: the state can't be written.
+    """
+    config, off = read_config(), options.switch_verb == "off"
+    tenant = options.tenant or config.audit.tenant
+    scope, name = _target(config, options, tenant)
+    with open_ward(config) as ward:
+        if off:
+            ward.set_switch(scope, name, tenant=tenant, off=True, reason=options.reason, moment=now())
+            try:
+                _record(config, tenant, scope, name, options.reason, off=True)
+            except AuditError as exc:
+                sys.stderr.write(f"bedside: {scope} {name} is off, and that could not be logged: {exc}\n")
+                return 1
+        else:
+            _record(config, tenant, scope, name, options.reason, off=False)
+            ward.set_switch(scope, name, tenant=tenant, off=False, reason=options.reason, moment=now())
+    sys.stdout.write(f"{scope} {name} of tenant {tenant}: {'off' if off else 'on'}\n")
+    return 0
+
+
+def list_switches(_options: argparse.Namespace) -> int:
+    """Prints what is off, one line each."""
+    with open_ward(read_config()) as ward:
+        switches = ward.switches()
+    for switch in switches:
+        since = format_time(switch.since)
+        sys.stdout.write(
+            f"off: {switch.scope} {switch.name} of tenant {switch.tenant} since {since}: {switch.reason}\n"
+        )
+    if not switches:
+        sys.stdout.write("nothing is off\n")
+    return 0
+
+
+def _target(config: Config, options: argparse.Namespace, tenant: str) -> tuple[Scope, str]:
+    """What is to be switched; a misspelt name would leave the one that was meant running."""
+    tenants = [one.tenant for one in log_configs(config)]
+    if tenant not in tenants:
+        raise ConfigError(f"--tenant: expected one of {', '.join(tenants)}, got {tenant}")
+    if options.all:
+        return "tenant", tenant
+    services = build_services(config, load_models(config))
+    scope: Literal["service", "model"] = "model" if options.model is not None else "service"
+    known = {service.model.manifest.id if scope == "model" else service.id for service in services}
+    name: str = options.model if scope == "model" else options.service
+    if name not in known:
+        raise ConfigError(f"--{scope}: expected one of {', '.join(sorted(known))}, got {name}")
+    return scope, name
+
+
+def _record(config: Config, tenant: str, scope: Scope, name: str, reason: str, *, off: bool) -> None:
+    (settings,) = (one for one in log_configs(config) if one.tenant == tenant)
+    audit_log = AuditLog.open(settings, clock=now)
+    try:
+        operator = keyed_digest(audit_log.keys.index_key, "operator", getpass.getuser().encode())
+        entry = SwitchEntry(
+            id=audit_log.new_entry_id(),
+            time=format_time(now()),
+            clock="unsynchronised",
+            tenant=tenant,
+            scope=scope,
+            name=name,
+            off=off,
+            reason=reason,
+            operator=operator,
+        )
+        audit_log.record(entry)
+    finally:
+        audit_log.close()
