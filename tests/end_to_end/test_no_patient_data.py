@@ -72,6 +72,7 @@ def test_no_patient_data_in_the_operations_log_whose_lines_are_json(bedside: Run
     lines = [json.loads(line) for line in bedside.stderr.read_text().splitlines()]
     assert {"time", "level", "logger", "event"} <= set(lines[-1])
     assert {line["event"] for line in lines} <= {
+        "call answered",
         "call refused",
         "open to every caller on this machine, for evaluation only",
     }
