@@ -104,7 +104,9 @@ def _connect(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF")
+        connection.pragma("journal_mode", "WAL")  # one by one: apsw runs a text of several only as far as the first row
+        connection.pragma("synchronous", "NORMAL")
+        connection.pragma("trusted_schema", False)
         connection.execute(
             """CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL)
             STRICT, WITHOUT ROWID"""
