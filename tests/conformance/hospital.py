@@ -10,15 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from cds_service.hooks import PARSERS
+from tests.cds_service.tokens import SigningKey, make_token, signing_key
 from tests.conformance.hospital_servers import BEHAVIOURS, Servers, running_servers
-from tests.conformance.signers import Signer
 from tests.conftest import await_answer, clean_environment, free_port, run_bedside
 
 Json = dict[str, Any]
@@ -52,6 +52,11 @@ CLIENTS: dict[str, Json] = {
 }
 
 
+def issuer_of(client: str) -> str:
+    """What a client's tokens name as their issuer."""
+    return str(CLIENTS[client].get("issuer", f"https://{client}.example"))
+
+
 @dataclass(slots=True)
 class Hospital:
     """The running service and all around it."""
@@ -59,10 +64,9 @@ class Hospital:
     url: str
     folder: Path
     servers: Servers
-    signers: dict[str, Signer]
+    keys: dict[str, SigningKey]
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
-    session: requests.Session = field(default_factory=requests.Session)
 
     @property
     def stderr(self) -> Path:
@@ -73,9 +77,11 @@ class Hospital:
         return f"{PUBLIC_URL}{path}"
 
     def token(self, path: str, client: str = "spec", header: Json | None = None, **claims: Any) -> str:
-        """A good token for a call of `path`, but for what is changed."""
-        signer = self.signers[client]
-        return signer.token(self.audience(path), header, **claims)
+        """A good token for a call of `path`, but for what is changed; None leaves a claim or a header's member out."""
+        how = CLIENTS[client]
+        named = {"jku": self.servers.key_set(client)} if "jku" in how else {}
+        known = {"iss": issuer_of(client)} | ({"tenant": how["token_tenant"]} if "token_tenant" in how else {})
+        return make_token(self.audience(path), key=self.keys[client], header=named | (header or {}), **known | claims)
 
     def send(
         self,
@@ -95,9 +101,11 @@ class Hospital:
             sent["Authorization"] = f"Bearer {token}"
         data = json.dumps(body).encode() if isinstance(body, dict | list) else body
         wanted = {name: value for name, value in (sent | (headers or {})).items() if value}
-        return self.session.request(
-            method, f"{self.url}{path}", data=data, headers=wanted, timeout=20, allow_redirects=False
-        )
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(
+                method, f"{self.url}{path}", data=data, headers=wanted, timeout=20, allow_redirects=False
+            )
 
     def call(
         self, body: Json | bytes, client: str | None = "spec", service: str = RISK, **how: Any
@@ -135,23 +143,14 @@ class Hospital:
 def running_hospital(folder: Path) -> Iterator[Hospital]:
     """The hospital, until the block ends."""
     with running_servers() as servers:
-        signers = {
-            name: Signer(
-                str(how.get("issuer", f"https://{name}.example")), f"{name}-1", *how.get("algorithms", ["ES384"])
-            )
-            for name, how in CLIENTS.items()
-        }
-        for name, signer in signers.items():
-            signer.claims = {"tenant": CLIENTS[name]["token_tenant"]} if "token_tenant" in CLIENTS[name] else {}
-            servers.keys[name] = [signer.jwk()]
-        signers["named"].header = {"jku": servers.key_set("named")}
+        keys = {name: signing_key(f"{name}-1", *how.get("algorithms", ())) for name, how in CLIENTS.items()}
+        servers.keys = {name: [key.public()] for name, key in keys.items()}
         (folder / "listed.json").write_text(json.dumps({"keys": servers.keys["listed"]}))
         port = free_port()
         config = folder / "bedside.toml"
-        config.write_text(_config(folder, port, servers, signers))
+        config.write_text(_config(folder, port, servers))
         environment = clean_environment(BEDSIDE_CONFIG=str(config))
-        hospital = Hospital(f"http://127.0.0.1:{port}", folder, servers, signers, environment)
-        hospital.session.trust_env = False
+        hospital = Hospital(f"http://127.0.0.1:{port}", folder, servers, keys, environment)
         _make_logs(folder)
         with serving(hospital):
             yield hospital
@@ -167,9 +166,8 @@ def serving(hospital: Hospital) -> Iterator[None]:
             await_answer(hospital.process, f"{hospital.url}/ready")
             yield
         finally:
-            hospital.session.close()
             hospital.process.terminate()
-            hospital.process.wait(20)
+            hospital.process.wait(30)
 
 
 def _make_logs(folder: Path) -> None:
@@ -182,7 +180,7 @@ def _make_logs(folder: Path) -> None:
         assert made.returncode == 0, made.stderr
 
 
-def _config(folder: Path, port: int, servers: Servers, signers: dict[str, Signer]) -> str:
+def _config(folder: Path, port: int, servers: Servers) -> str:
     lines = [
         f'[server]\nport = {port}\nworkers = 2\npublic_url = "{PUBLIC_URL}"',
         f'[fhir]\ndeadline_s = {DEADLINE_S}\nmax_pages = 3\n[smart_app]\nlaunch_url = "{LAUNCH_URL}"',
@@ -192,10 +190,10 @@ def _config(folder: Path, port: int, servers: Servers, signers: dict[str, Signer
         '[[services]]\nmodel = "prevent_cvd"',
         f'[[services]]\nmodel = "prevent_cvd"\nid = "{RISK}"\nhooks = {json.dumps(list(PARSERS))}',
     ]
-    return "\n".join([*lines, *(_client(name, folder, servers, signers[name]) for name in CLIENTS)]) + "\n"
+    return "\n".join([*lines, *(_client(name, folder, servers) for name in CLIENTS)]) + "\n"
 
 
-def _client(name: str, folder: Path, servers: Servers, signer: Signer) -> str:
+def _client(name: str, folder: Path, servers: Servers) -> str:
     how = {key: value for key, value in CLIENTS[name].items() if key not in ("jku", "file", "issuer")}
     keys = {"jwks_url": servers.key_set(name)}
     if "jku" in CLIENTS[name]:
@@ -203,5 +201,5 @@ def _client(name: str, folder: Path, servers: Servers, signer: Signer) -> str:
     if "file" in CLIENTS[name]:
         keys = {"jwks_file": str(folder / "listed.json")}
     fhir = [servers.fhir(behaviour) for behaviour in BEHAVIOURS]
-    table = {"id": name, "issuer": signer.issuer, "fhir_servers": fhir, **keys, **how}
+    table = {"id": name, "issuer": issuer_of(name), "fhir_servers": fhir, **keys, **how}
     return "[[clients]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())

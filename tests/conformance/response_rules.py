@@ -121,7 +121,7 @@ def _no_number(name: str) -> float:
 
 def _empty(value: Any, path: str) -> Iterator[str]:
     """Members that are null or empty, which CDS Hooks forbids everywhere but in two places."""
-    if (value is None or value in ("", [], {})) and path not in ("$", *MAY_BE_EMPTY):
+    if value is None or (value in ("", [], {}) and path not in ("$", *MAY_BE_EMPTY)):
         yield f"{path}: null or empty"
     if isinstance(value, dict):
         for name, member in value.items():

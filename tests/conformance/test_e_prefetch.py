@@ -126,6 +126,13 @@ def test_36_an_outcome_among_entries_is_seen(hospital: Hospital) -> None:
     assert asked == ["Condition"]
 
 
+def test_36_an_outcome_from_the_server_is_told(hospital: Hospital) -> None:
+    data = calls.prefetched()
+    del data["hba1c"]
+    (card,) = hospital.cards(calls.call(prefetch=data, **patients.fhir_access(hospital.servers.fhir("outcome"))))
+    assert "the FHIR server reported an error" in card["detail"]
+
+
 def test_36_an_outcome_that_only_says_nothing_was_found_is_no_error(hospital: Hospital) -> None:
     data = calls.prefetched(conditions=NOTHING_AS_EPIC_SAYS_IT, active_medications=NOTHING_AS_EPIC_SAYS_IT)
     (card,) = hospital.cards(calls.call(prefetch=data))
