@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def make_server(factory: str, *, host: str, port: int, workers: int, threads: in
     from granian import Granian  # a second of imports that no other verb needs
     from granian.constants import Interfaces
 
+    os.register_at_fork(after_in_child=_end_when_told)
     return Granian(
         factory,
         factory=True,
@@ -57,3 +59,9 @@ def make_server(factory: str, *, host: str, port: int, workers: int, threads: in
         log_access=False,
         log_level="warning",  # type: ignore[arg-type]
     )
+
+
+def _end_when_told() -> None:
+    """A worker has the supervisor's handlers until it serves, and would lose what it is told while it loads its models."""
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, signal.SIG_DFL)

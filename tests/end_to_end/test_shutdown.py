@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,7 @@ def service(tmp_path: Path) -> Iterator[Stoppable]:
 
 
 @contextmanager
-def _running(folder: Path, fhir: FhirDouble) -> Iterator[Stoppable]:
+def _running(folder: Path, fhir: FhirDouble, *, awaited: bool = True) -> Iterator[Stoppable]:
     port, audit = free_port(), folder / "audit"
     (folder / "bedside.toml").write_text(
         f"[server]\nport = {port}\n[access]\nopen_on_loopback = true\n"
@@ -69,12 +70,19 @@ def _running(folder: Path, fhir: FhirDouble) -> Iterator[Stoppable]:
     )
     environment = clean_environment(BEDSIDE_CONFIG=str(folder / "bedside.toml"))
     assert run_bedside("audit", "init", "--origin", ORIGIN, environment=environment).returncode == 0
-    process = subprocess.Popen([sys.executable, "-m", "bedside", "serve"], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bedside", "serve"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a group of its own, to leave no worker behind
+    )
     try:
-        await_answer(process, f"http://127.0.0.1:{port}/ready")
+        if awaited:
+            await_answer(process, f"http://127.0.0.1:{port}/ready")
         yield Stoppable(process, port, audit, fhir, environment)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(WAIT_S)
 
 
@@ -112,6 +120,17 @@ def test_shutdown_answers_and_records_the_call_in_flight_and_takes_no_other(serv
     assert verify_receipt(receipt["proof"].encode(), Trust(load_vkeys(service.audit / "log.vkey"))).index == 1
     assert service.process.wait(WAIT_S) == 0
     assert "valid: 2 entries" in service.verify()  # the start and the call
+
+
+def test_shutdown_of_a_service_that_is_still_starting_is_at_once(tmp_path: Path) -> None:
+    """A worker that was told to end while it loaded its models once went on, and the supervisor waited for it."""
+    with running_fhir() as fhir, _running(tmp_path, fhir, awaited=False) as service:
+        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+        _until(lambda: children.read_text().strip(), "a worker starts")
+        time.sleep(0.1)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(10) == 0
+        service.verify()
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
