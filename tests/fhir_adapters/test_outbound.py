@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 import threading
 import time
@@ -261,3 +262,17 @@ def test_outbound_document_follows_no_name_to_this_machine(canary: Canary) -> No
     with pytest.raises(AddressNotAllowedError):
         fetch_document(f"https://ehr.example.org:{canary.port}/jwks", policy=policy, timeout_s=1.0, max_bytes=1_000)
     assert not canary.was_called()
+
+
+def test_outbound_crafted_next_links_reach_nobody(canary: Canary) -> None:
+    """A server that is allowed, and whose next page lies elsewhere."""
+    for value in crafted(canary.port):
+        page = json.dumps({"resourceType": "Bundle", "link": [{"relation": "next", "url": value}]}).encode()
+        with _answering(_response(page)) as base:
+            client = FhirClient(base, "token", allowed_origins=[base], timeout_s=1.0, deadline=time.monotonic() + 2.0)
+            if value:
+                with pytest.raises(FhirUpstreamError):
+                    client.read("Observation?patient=1")
+            else:
+                assert client.read("Observation?patient=1") == [page]
+        assert not canary.was_called(), value
