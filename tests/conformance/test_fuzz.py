@@ -1,0 +1,116 @@
+"""Ten thousand calls that are nearly right: none is a 500, and none is answered against the rules."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cds_service.app import create_app
+from cds_service.auth import OpenGate
+from cds_service.desk import Desk
+from cds_service.hooks import PARSERS
+from cds_service.quirks import PROFILES
+from cds_service.services import ServiceSettings, services_of
+from fhir_adapters.errors import UpstreamStatusError
+from model_artifacts.runtime import ReleasedModel
+from tests.cds_service import patients
+from tests.cds_service.callers import CLIENT
+from tests.conformance.every_response import Watch
+from tests.conformance.mutations import Kitchen, Recipe, feedback_bodies, recipes
+from tests.conftest import EVERY_HOOK, NOW, MakeDesk, RunningBedside
+
+IN_PROCESS, OVER_A_SOCKET, FEEDBACK = 9_600, 400, 400
+AT_ONCE = 20  # calls for one example of hypothesis, whose own work is as much as a call's
+CAREFULLY = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+)
+ALLOWED = {200, 400, 412, 413}
+
+
+def _server(_server: str, _token: object, urls: Mapping[str, str]) -> dict[str, Any]:
+    """A FHIR server that gives good answers, odd ones and none, the same for the same question."""
+    found = patients.prefetch(NOW)
+    answers: dict[str, Any] = {}
+    for key, url in urls.items():
+        odd: list[Any] = [b"", b"[]", b"{", b'{"resourceType": "Bundle", "entry": [1]}', b"\xff"]
+        good = patients.encoded(found.get(key, patients.bundle()))
+        choices = [[good], [good], [good, good], [odd[len(url) % len(odd)]], UpstreamStatusError("fhir: got 500")]
+        answers[key] = choices[hashlib.sha256(url.encode()).digest()[0] % len(choices)]
+    return answers
+
+
+@pytest.fixture
+def apps(make_desk: MakeDesk, models: dict[str, ReleasedModel]) -> list[FlaskClient]:
+    """The application as clients of every profile meet it, each model at every hook."""
+    every = [ServiceSettings(name, id=name.replace("_", "-"), hooks=tuple(PARSERS)) for name in models]
+    services = services_of(models.values(), every)
+    desk: Desk = make_desk(fetch=_server, services=services)
+    made = []
+    for name, quirks in PROFILES.items():
+        for takes in (False, True):
+            from dataclasses import replace
+
+            client = replace(CLIENT, id=name, quirks=quirks, takes_system_actions=takes)
+            app = create_app(replace(desk, gate=OpenGate(client), clients=(client,)), max_body_bytes=100_000)
+            made.append(app.test_client())
+    return made
+
+
+def test_fuzz_ten_thousand_calls_are_answered_by_the_rules(
+    apps: list[FlaskClient], bedside: RunningBedside, every_response: Watch
+) -> None:
+    statuses: Counter[int] = Counter()
+    turns = itertools.cycle(itertools.product(apps, ("prevent-cvd", "prevent-cvd", "prevent-cvd", "icu-mortality")))
+    kitchen = Kitchen(NOW, "https://fhir.example.org/r4")
+
+    @settings(CAREFULLY, max_examples=IN_PROCESS // AT_ONCE)
+    @given(st.lists(recipes(), min_size=AT_ONCE, max_size=AT_ONCE))
+    def in_process(batch: list[Recipe]) -> None:
+        for recipe in batch:
+            app, service = next(turns)
+            answer = app.post(f"/cds-services/{service}", data=kitchen.make(recipe), content_type="application/json")
+            statuses[answer.status_code] += 1
+            _check(answer.status_code, recipe, every_response)
+
+    @settings(CAREFULLY, max_examples=OVER_A_SOCKET // AT_ONCE)
+    @given(st.lists(recipes(), min_size=AT_ONCE, max_size=AT_ONCE))
+    def over_a_socket(batch: list[Recipe]) -> None:
+        for recipe in batch:
+            answer = bedside.post(kitchen.make(recipe), EVERY_HOOK)
+            statuses[answer.status_code] += 1
+            _check(answer.status_code, recipe, every_response)
+
+    before = every_response.checked
+    in_process()
+    over_a_socket()
+    assert every_response.checked - before >= 10_000
+    assert statuses.total() >= 10_000
+    assert statuses[200] > 2_000, statuses  # most of what is odd lies where it costs itself only
+    assert statuses[400] > 500, statuses
+    assert statuses[412] > 100, statuses
+
+
+def test_fuzz_feedback_is_answered_by_the_rules(apps: list[FlaskClient], every_response: Watch) -> None:
+    turns = itertools.cycle(apps)
+
+    @settings(CAREFULLY, max_examples=FEEDBACK)
+    @given(feedback_bodies())
+    def sent(body: bytes) -> None:
+        answer = next(turns).post("/cds-services/prevent-cvd/feedback", data=body, content_type="application/json")
+        _check(answer.status_code, body, every_response)
+
+    sent()
+
+
+def _check(status: int, made_of: object, watch: Watch) -> None:
+    faults = watch.take()
+    assert not faults, (made_of, faults)
+    assert status in ALLOWED, (made_of, status)
