@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from bedside.config import Config, ConfigError, check_https
 from bedside.tables import ClientTable
+from cds_service.bearer import ALGORITHMS
 from cds_service.clients import CdsClient, Network
 from cds_service.quirks import Quirk, profile_quirks
 
-ASYMMETRIC = frozenset({"ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"})
 OPEN_CLIENT = "open"
 _ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -112,10 +112,10 @@ def _client(table: ClientTable, config: Config) -> CdsClient:
 def _check_keys(table: ClientTable, place: str) -> None:
     if not _ISSUER.fullmatch(table.issuer):
         raise ConfigError(f"{place}issuer: expected up to 255 visible ASCII characters")
-    unknown = sorted(set(table.algorithms) - ASYMMETRIC)
+    unknown = sorted(set(table.algorithms) - ALGORITHMS)
     if unknown or not table.algorithms:
         raise ConfigError(
-            f"{place}algorithms: expected some of {', '.join(sorted(ASYMMETRIC))}, got {', '.join(unknown) or 'none'}"
+            f"{place}algorithms: expected some of {', '.join(sorted(ALGORITHMS))}, got {', '.join(unknown) or 'none'}"
         )
     if not (table.jwks_url or table.jwks_file or table.allowed_jku):
         raise ConfigError(f"{place}jwks_url, jwks_file or allowed_jku: expected one, or its JWTs can't be checked")
