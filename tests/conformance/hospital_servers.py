@@ -1,7 +1,7 @@
 """A hospital's servers on 127.0.0.1: key sets of its EHRs, and FHIR servers that fail in ways of their own.
 
 `/keys/<name>` is a key set. `/fhir/<behaviour>/<Type>…` is a FHIR server: `good`, a status such as `403`, `redirect`,
-`elsewhere` (whose next page lies at the canary), `drip` (a byte at a time), `outcome`. The canary is a listener that
+`elsewhere` (whose next page lies at the canary), `drip` (a byte at a time), `stalled` (never a word), `outcome`. The canary is a listener that
 nothing may ever connect to.
 """
 
@@ -21,7 +21,20 @@ from urllib.parse import urlsplit
 from tests.cds_service import patients
 
 Json = dict[str, Any]
-BEHAVIOURS = ("good", "401", "403", "404", "503", "redirect", "elsewhere", "drip", "outcome", "pages", "bare")
+BEHAVIOURS = (
+    "good",
+    "401",
+    "403",
+    "404",
+    "503",
+    "redirect",
+    "elsewhere",
+    "drip",
+    "stalled",
+    "outcome",
+    "pages",
+    "bare",
+)
 KEYS_BY_CODE = {
     "8480-6": "blood_pressure",
     "39156-5": "body_mass_index",
@@ -117,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, {}, Location=f"{self.servers.canary}/{'/'.join(rest)}")
         elif name == "drip":
             self._drip()
+        elif name == "stalled":
+            self.servers.ended.wait(20)
+            self.close_connection = True
         else:
             self._answer(200, self._found(name, rest[0], parts.query))
 
