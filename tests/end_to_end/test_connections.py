@@ -38,12 +38,11 @@ def _asked(connection: http.client.HTTPConnection, body: object, headers: dict[s
 
 
 def test_connections_serve_the_next_call_after_a_body_that_nobody_read(connection: http.client.HTTPConnection) -> None:
+    """Kept open or closed with notice, as the server finds the body come or not; never is its rest taken for a request."""
     body = _body()
-    status, _ = _asked(connection, body, {"Content-Type": "text/plain"})
-    assert status == 415
-    used = connection.sock
-    status, _ = _asked(connection, body, JSON)
-    assert (status, connection.sock) == (200, used)
+    for _ in range(20):
+        assert _asked(connection, body, {"Content-Type": "text/plain"})[0] == 415
+        assert _asked(connection, body, JSON)[0] == 200
 
 
 def test_connections_a_body_in_chunks_is_read_whole(connection: http.client.HTTPConnection) -> None:
