@@ -1,7 +1,8 @@
 """Feedback as entries of the log, each linked to the decision that showed the card (CDS Hooks 2.0.1, "Feedback").
 
-Only what the log itself knows is taken: the card has to be one that this service showed, in this tenant's log. The same
-feedback is recorded once however often it comes, to whichever process: its entry id is a keyed digest of what it says.
+Only what the log itself knows is taken: the card has to be one that this service showed to this client, in this tenant's
+log. The same feedback is recorded once however often it comes, to whichever process: its entry id is a keyed digest of
+what it says.
 
 The leaf holds codes alone: a reason that was offered with the card by its code, any other as `other`. What a client writes
 freely is in the encrypted payload.
@@ -52,7 +53,7 @@ class FeedbackOutcome:
 
     Attributes:
         repeated: entries that were recorded before.
-        unknown: entries about a card that this service did not show in this log.
+        unknown: entries about a card that this service did not show to this client.
         unknown_suggestions: accepted suggestions that the card did not have.
     """
 
@@ -106,7 +107,7 @@ def record_feedback(
     """
     entries, refused = parse_feedback(body, plural=client.has(Quirk.PLURAL_OVERRIDE_REASONS))
     try:
-        known, unknown = _look_up(entries, service_id, log)
+        known, unknown = _look_up(entries, service_id, client, log)
         usable = [one for one in known if one.suggestions or one.feedback.outcome != "accepted"]
         prepared = _prepare_all(usable, client, log, context, format_time(clock()))
         recorded = _append([one for one in prepared if log.index_of(one.id) is None], log)
@@ -140,12 +141,14 @@ def feedback_response(outcome: FeedbackOutcome) -> dict[str, Any]:
     return {"extension": {EXTENSION_KEY: counts}}
 
 
-def _look_up(entries: tuple[Feedback, ...], service_id: str, log: AuditLog) -> tuple[list[_Known], int]:
-    """The entries whose card this service showed, and how many others there are."""
+def _look_up(
+    entries: tuple[Feedback, ...], service_id: str, client: CdsClient, log: AuditLog
+) -> tuple[list[_Known], int]:
+    """The entries whose card this service showed to this client, and how many others there are."""
     known = []
     for feedback in entries:
         found = find_decision(log, feedback.card)
-        if found is None or found.entry.service.id != service_id:
+        if found is None or (found.entry.service.id, found.entry.requester.subject) != (service_id, client.id):
             continue
         uuid_shown = card_uuid(found.entry.id, found.number)
         card = next(one for one in found.entry.cards if one.uuid == uuid_shown)

@@ -301,6 +301,12 @@ def test_feedback_about_another_services_card_is_unknown(audit_log: AuditLog, ca
     assert _entries(audit_log) == []
 
 
+def test_feedback_about_another_clients_card_is_unknown(audit_log: AuditLog, card: Shown) -> None:
+    other = replace(CLIENT, id="west-ehr")
+    assert _counts(_record(audit_log, _overridden(card), client=other)) == (0, 0, 1, 0)
+    assert _entries(audit_log) == []
+
+
 def test_feedback_about_another_tenants_card_is_unknown(audit_log: AuditLog, card: Shown, tmp_path: Path) -> None:
     folder = tmp_path / "south"
     folder.mkdir()
