@@ -254,18 +254,19 @@ def _build_gate(config: Config, clients: tuple[CdsClient, ...], state: Path) -> 
 
 
 def _not_ready(books: Mapping[str, Book], ward: Ward) -> tuple[str, ...]:
-    """What keeps a call from being answered: a log whose store can't be read, or the ward's state."""
+    """What keeps a call from being answered: a log whose store can't be read, or the ward's state. Anyone may ask."""
     lacking = []
     for tenant, book in books.items():
         try:
             book.log.checkpoint()
-        except AuditError:
-            lacking.append(f"log {tenant}")
+        except AuditError as exc:
+            log.error("log not ready", extra={"tenant": tenant, "error": type(exc).__name__})
+            lacking.append("log")
     try:
         ward.switches()
     except ServiceError:
         lacking.append("state")
-    return tuple(lacking)
+    return tuple(dict.fromkeys(lacking))
 
 
 def build_app() -> Flask:
