@@ -47,12 +47,15 @@ def test_bearer_signature_is_measured_in_bytes(key: Any, length: int) -> None:
     assert parse_bearer(f"Bearer {make_token('a', key=key)}").signature_bytes == length
 
 
-def test_bearer_longest_token_is_read() -> None:
-    short = make_token("a", note="")
-    room = MAX_TOKEN_CHARS - len(short) - 4
+def test_bearer_longest_token_is_read_and_no_longer_one() -> None:
+    room = MAX_TOKEN_CHARS - len(make_token("a", note="")) - 4
     longest = make_token("a", note="x" * (room * 3 // 4))
     assert MAX_TOKEN_CHARS - 8 < len(longest) <= MAX_TOKEN_CHARS
     assert parse_bearer(f"Bearer {longest}").claims["aud"] == "a"
+    longer = make_token("a", note="x" * (room * 3 // 4 + 9))
+    assert len(longer) > MAX_TOKEN_CHARS
+    with pytest.raises(UnauthenticatedError):
+        parse_bearer(f"Bearer {longer}")
 
 
 def test_bearer_token_does_not_show_itself() -> None:
