@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import apsw
@@ -13,7 +14,11 @@ import onnxruntime
 from audit.errors import AuditError
 from bedside.clients import registered_clients
 from bedside.config import Config, ConfigError
+from bedside.hospital import fetch_key_set
 from bedside.wiring import build_services, load_models, open_logs, read_config
+from cds_service.clients import CdsClient
+from cds_service.key_sets import parse_key_set
+from fhir_adapters.errors import FhirUpstreamError
 from model_artifacts.errors import ModelError
 
 
@@ -28,6 +33,7 @@ def examine(_options: argparse.Namespace) -> int:
     checks: tuple[tuple[str, Callable[[Config], str]], ...] = (
         ("configuration", lambda config: f"{config.public_url}, tenant {config.audit.tenant}"),
         ("access", _access),
+        ("key sets", _key_sets),
         ("sqlite", _sqlite),
         ("onnxruntime", lambda _config: onnxruntime.__version__),
         ("models", _models),
@@ -51,6 +57,33 @@ def _access(config: Config) -> str:
     if not clients:
         raise ConfigError("no caller is let in: no [[clients]]; docs/connect-an-ehr.md says how to register one")
     return "".join(f"\n      {client.id}: {client.issuer}, tenant {client.tenant}" for client in clients)
+
+
+def _key_sets(config: Config) -> str:
+    """Each client's keys, read now as they will be when it calls."""
+    lines = [
+        f"\n      {client.id}: {_key_count(client, read, place)}"
+        for client in registered_clients(config)
+        for place, read in _key_places(client)
+    ]
+    return "".join(lines) or "none needed"
+
+
+def _key_places(client: CdsClient) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    for url in sorted({*client.allowed_jku, *filter(None, [client.jwks_url])}):
+        yield url, partial(fetch_key_set, client, url)
+    if client.jwks_file is not None:
+        yield str(client.jwks_file), client.jwks_file.read_bytes
+
+
+def _key_count(client: CdsClient, read: Callable[[], bytes], place: str) -> str:
+    try:
+        count = len(parse_key_set(read()))
+    except (FhirUpstreamError, OSError, ValueError) as exc:
+        raise ConfigError(f"{client.id}: {place} can't be read: {exc}") from exc
+    if not count:
+        raise ConfigError(f"{client.id}: {place} holds no key that may check signatures")
+    return f"{count} keys at {place}"
 
 
 def _sqlite(_config: Config) -> str:

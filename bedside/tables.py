@@ -40,7 +40,9 @@ class ClientTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     deadline_s: Annotated[
         Annotated[float, Meta(ge=0, le=60)], "within which to answer its calls; 0: `fhir.deadline_s`"
     ] = 0.0
-    calls_per_minute: Annotated[Annotated[int, Meta(ge=0)], "more than so many get 429, each worker process counting its share; 0: no limit"] = 0
+    calls_per_minute: Annotated[
+        Annotated[int, Meta(ge=0)], "more get 429, each worker process counting its share; 0: no limit"
+    ] = 0
 
 
 class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

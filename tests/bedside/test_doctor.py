@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import ORIGIN, RunningBedside, clean_environment, run_bedside
+from tests.cds_service import tokens
+from tests.conftest import ORIGIN, RunningBedside, clean_environment, free_port, run_bedside
 
 
 def test_doctor_says_what_would_refuse_to_start(tmp_path: Path) -> None:
@@ -23,3 +24,23 @@ def test_doctor_says_what_is_in_force_beside_a_running_service(bedside: RunningB
     assert "\n      prevent-cvd: patient-view\n" in done.stdout
     assert f"ok    audit log: head:\n      {ORIGIN}\n" in done.stdout
     assert bedside.get("/cds-services").status_code == 200
+
+
+def _doctor(folder: Path, client: str) -> str:
+    path = folder / "bedside.toml"
+    path.write_text(f'[[clients]]\nid = "north"\nissuer = "https://ehr.example"\n{client}\n')
+    return run_bedside("doctor", environment=clean_environment(BEDSIDE_CONFIG=str(path)), cwd=folder).stdout
+
+
+def test_doctor_reads_each_clients_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(tokens.jwks(tokens.ES384, tokens.RS384))
+    assert f"ok    key sets: \n      north: 2 keys at {keys}\n" in _doctor(tmp_path, f'jwks_file = "{keys}"')
+
+
+def test_doctor_says_which_keys_cannot_be_had(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/jwks"
+    assert f"FAIL  key sets: north: {url} can't be read: " in _doctor(tmp_path, f'jwks_url = "{url}"')
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    assert f"FAIL  key sets: north: {keys} holds no key" in _doctor(tmp_path, f'jwks_file = "{keys}"')
