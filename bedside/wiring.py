@@ -274,7 +274,7 @@ def build_app() -> Flask:
     configure_logging()
     try:
         return _build_app()
-    except (ConfigError, ModelError, AuditError) as exc:
+    except (ConfigError, ModelError, AuditError, ServiceError) as exc:
         log.error("cannot start", extra={"why": str(exc)})
         raise SystemExit(2) from exc
 

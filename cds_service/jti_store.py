@@ -9,21 +9,20 @@ few minutes' life would have to be sent again to a machine that just came up. FU
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import apsw
 
-from audit.storage.sqlite import check_sqlite_version
 from cds_service.errors import ServiceError
+from cds_service.shared_database import open_shared
 
-_BUSY_TIMEOUT_MS = 2_000
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS spent_by_end ON spent (expires_at)",
+)
 _PURGE_EVERY = 256  # spends between two clearings, each of at most so many rows: no call waits long for it
 _PURGED_AT_ONCE = 1_024
 
@@ -50,12 +49,8 @@ class JtiStore:
         Raises:
             AuthenticationUnavailableError: it can't be opened.
         """
-        check_sqlite_version(apsw.sqlitelibversion())
         try:
-            with _alone(path.with_name(f"{path.name}.lock")):
-                path.touch(mode=0o600)
-                path.chmod(0o600)  # also one that was made before; SQLite gives its side files the same rights
-                return cls(_connect(path))
+            return cls(open_shared(path, _SCHEMA))
         except (apsw.Error, OSError) as exc:
             raise AuthenticationUnavailableError("store of used tokens: can't be opened") from exc
 
@@ -87,32 +82,3 @@ class JtiStore:
         """Closes the file."""
         with self._lock:
             self._connection.close()
-
-
-@contextmanager
-def _alone(lock_file: Path) -> Iterator[None]:
-    """Workers start together, and SQLite gives up at once when two set WAL mode: they queue here."""
-    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _connect(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-        connection.pragma("journal_mode", "WAL")  # one by one: apsw runs a text of several only as far as the first row
-        connection.pragma("synchronous", "NORMAL")
-        connection.pragma("trusted_schema", False)
-        connection.execute(
-            """CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL)
-            STRICT, WITHOUT ROWID"""
-        )
-        connection.execute("CREATE INDEX IF NOT EXISTS spent_by_end ON spent (expires_at)")
-    except apsw.Error:
-        connection.close()
-        raise
-    return connection

@@ -21,13 +21,18 @@ import apsw
 import msgspec
 
 from audit.commitments import IndexKey, keyed_digest
-from audit.storage.sqlite import check_sqlite_version
 from cds_service.errors import ServiceError
+from cds_service.shared_database import open_shared
 from model_artifacts.assessment import Finding
 
 Scope = Literal["tenant", "service", "model"]
 
-_BUSY_TIMEOUT_MS = 2_000
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS switches (scope TEXT, name TEXT, tenant TEXT, reason TEXT NOT NULL,
+    since INTEGER NOT NULL, PRIMARY KEY (scope, name, tenant)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS shown (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, moment INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID""",
+)
 _PURGE_EVERY = 512
 _PURGED_AT_ONCE = 2_048
 _FORGOTTEN_AFTER = timedelta(days=366)  # the longest time the configuration lets a finding rest
@@ -66,23 +71,10 @@ class Ward:
         Raises:
             WardUnavailableError: it can't be opened.
         """
-        check_sqlite_version(apsw.sqlitelibversion())
         try:
-            path.touch(mode=0o600)
-            connection = apsw.Connection(str(path))
-            connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-            connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF")
-            connection.execute(
-                """CREATE TABLE IF NOT EXISTS switches (scope TEXT, name TEXT, tenant TEXT, reason TEXT NOT NULL,
-                since INTEGER NOT NULL, PRIMARY KEY (scope, name, tenant)) STRICT, WITHOUT ROWID"""
-            )
-            connection.execute(
-                """CREATE TABLE IF NOT EXISTS shown (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL,
-                moment INTEGER NOT NULL) STRICT, WITHOUT ROWID"""
-            )
+            return cls(open_shared(path, _SCHEMA))
         except (apsw.Error, OSError) as exc:
             raise WardUnavailableError("state of the ward: can't be opened") from exc
-        return cls(connection)
 
     def switched_off(self, tenant: str, service_id: str, model_id: str) -> Switch | None:
         """The switch by which this service is off now, None if it is on.
@@ -106,7 +98,7 @@ class Ward:
             WardUnavailableError: the file can't be written.
         """
         with self._using() as connection:
-            connection.execute("PRAGMA synchronous=FULL")  # a switch must outlive a power cut
+            connection.pragma("synchronous", "FULL")  # a switch must outlive a power cut
             try:
                 if off:
                     connection.execute(
@@ -118,7 +110,7 @@ class Ward:
                         "DELETE FROM switches WHERE scope = ? AND name = ? AND tenant = ?", (scope, name, tenant)
                     )
             finally:
-                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.pragma("synchronous", "NORMAL")
 
     def switches(self) -> tuple[Switch, ...]:
         """Everything that is off.
