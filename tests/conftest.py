@@ -184,7 +184,7 @@ def bedside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBedside
         config = folder / "bedside.toml"
         config.write_text(
             f"[server]\nport = {port}\n[access]\nopen_on_loopback = true\n"
-            f"[fhir]\ndeadline_s = 2.0\nmax_pages = 3\nallowed_servers = {allowed}\n"
+            f"[fhir]\ndeadline_s = 4.0\nmax_pages = 3\nallowed_servers = {allowed}\n"
             f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGIN}"\ndeadline_ms = 5000\n'
             f'[models]\nenabled = {list(released_packages())}\n[state]\ndirectory = "{folder / "state"}"\n'
             '[[services]]\nmodel = "prevent_cvd"\n'
