@@ -145,6 +145,7 @@ def running_hospital(folder: Path) -> Iterator[Hospital]:
     with running_servers() as servers:
         keys = {name: signing_key(f"{name}-1", *how.get("algorithms", ())) for name, how in CLIENTS.items()}
         servers.keys = {name: [key.public()] for name, key in keys.items()}
+        servers.keys["filing"] = [keys["filing"].public(alg=None)]  # a key set need not say for which algorithm
         (folder / "listed.json").write_text(json.dumps({"keys": servers.keys["listed"]}))
         port = free_port()
         config = folder / "bedside.toml"

@@ -1,8 +1,8 @@
 """A hospital's servers on 127.0.0.1: key sets of its EHRs, and FHIR servers that fail in ways of their own.
 
 `/keys/<name>` is a key set. `/fhir/<behaviour>/<Type>…` is a FHIR server: `good`, a status such as `403`, `redirect`,
-`elsewhere` (whose next page lies at the canary), `drip` (a byte at a time), `stalled` (never a word), `outcome`. The canary is a listener that
-nothing may ever connect to.
+`elsewhere` (whose next page lies at the canary), `drip` (a byte at a time), `stalled` (never a word), `outcome`. The
+canary is a listener that nothing may ever connect to.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _ROWS = """
 4|S|JSON without comments and trailing commas|strict parser, strict writer
 5|P|A charset and unknown members are no fault|media type compared without parameters; unknown members ignored
 6|M|Discovery answers 200|`GET /cds-services`
-7|M|An object with an array of services|also where a client may call none of them
+7|M|An object with an array of services|always an object
 8|M|Each entry has hook, id and description, and templates of text|made from the models' manifests
 9|S|The version of the specification|2.0.1; 3.0.0 for clients that know it
 10|C|The version of the hook's definition|from each hook's module

@@ -13,7 +13,7 @@ import pytest
 from bedside.hospital import fetch_key_set
 from cds_service.key_sets import KeySets
 from tests.cds_service import tokens
-from tests.cds_service.tokens import b64, make_token, signing_key
+from tests.cds_service.tokens import SigningKey, b64, make_token, signing_key
 from tests.conformance import calls
 from tests.conformance.hospital import CLIENTS, PUBLIC_URL, RISK, Hospital, issuer_of
 from tests.conformance.response_rules import check_outcome
@@ -61,7 +61,9 @@ BAD: dict[str, Make] = {
     "76 HS384 of the public key": lambda h: _hmac(h, "HS384"),
     "76 HS512 of the public key": lambda h: _hmac(h, "HS512"),
     "76 an algorithm not agreed": lambda h: make_token(
-        f"{PUBLIC_URL}{PATH}", key=signing_key("spec-1", "ES256"), iss=issuer_of("spec")
+        f"{PUBLIC_URL}{PATH}",
+        key=SigningKey("filing-1", "RS256", h.keys["filing"].key),
+        iss=issuer_of("filing"),
     ),
     "76 RS384 named for an EC key": lambda h: _good(h, {"alg": "RS384"}),
     "76 no alg": lambda h: _good(h, {"alg": None}),

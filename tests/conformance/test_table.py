@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.items import ITEMS, SECTIONS
 from tests.conformance.not_tested import NOT_TESTED
-from tests.conformance.table import FOLDER, PAGE, page, names_by_item
+from tests.conformance.table import FOLDER, PAGE, names_by_item, page
 
 NUMBERS = [*(str(number) for number in range(1, 92)), "K 1.0", "K 2.0", "K 3.0"]
 
