@@ -104,11 +104,12 @@ def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> byte
         return _respond(call, desk, (), (), _record(call, desk, None, "switched-off"))
     gathered = _gather(call, desk)
     judged, cards, actions = _advise(call, gathered, desk)
-    hidden = _hidden(call, judged, cards, desk)
+    shown_as = _shown_as(call, gathered, judged, cards, desk)
+    hidden = _hidden(call, judged, shown_as, desk)
     actions = () if hidden else actions
     receipt = _record(call, desk, gathered, _status(judged, hidden), judged, cards, actions, hidden=hidden is not None)
     if hidden is None:
-        _remember(call, judged, cards, desk)
+        _remember(call, shown_as, desk)
     return _respond(call, desk, () if hidden else cards, actions, receipt)
 
 
@@ -170,15 +171,24 @@ def _judge(call: Call, gathered: Gathered) -> tuple[Judged, Finding]:
     return Judged(assessed, finding, drafted), finding
 
 
-def _hidden(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> str | None:
+def _shown_as(call: Call, gathered: Gathered, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> str | None:
+    """What tells this card from another, None where there is none, or repetitions are of no concern."""
+    if desk.quiet.window is None or not cards:
+        return None
+    if judged.finding is None:
+        return FAILED.status
+    identity = call.service.model.identity
+    return fingerprint(call.book.context.index_key, identity.id, identity.version, judged.finding, gathered.gaps)
+
+
+def _hidden(call: Call, judged: Judged, shown_as: str | None, desk: Desk) -> str | None:
     """Why nothing is shown though there is something: a shadow run, or the same finding shown a moment ago."""
     if _is_shadow(call, desk):
         return "shadow"
-    if not cards or judged.finding is None or desk.quiet.window is None or not may_be_quieted(judged.finding):
+    if shown_as is None or desk.quiet.window is None or judged.finding is None or not may_be_quieted(judged.finding):
         return None
-    since = call.received_at - desk.quiet.window
     try:
-        shown = desk.ward.shown_at(_quiet_key(call, desk), _fingerprint(call, judged.finding), since)
+        shown = desk.ward.shown_at(_quiet_key(call, desk), shown_as, call.received_at - desk.quiet.window)
     except ServiceError as exc:  # on doubt it is shown
         log.error("shown findings unknown", extra={"error": type(exc).__name__})
         return None
@@ -194,11 +204,11 @@ def _status(judged: Judged, hidden: str | None) -> str:
     return "quieted" if hidden == "quieted" else judged.status
 
 
-def _remember(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> None:
-    if not cards or judged.finding is None or desk.quiet.window is None:
+def _remember(call: Call, shown_as: str | None, desk: Desk) -> None:
+    if shown_as is None:
         return
     try:
-        desk.ward.remember(_quiet_key(call, desk), _fingerprint(call, judged.finding), call.received_at)
+        desk.ward.remember(_quiet_key(call, desk), shown_as, call.received_at)
     except ServiceError as exc:  # it will be shown once more, which is the safe side
         log.error("shown finding not remembered", extra={"error": type(exc).__name__})
 
@@ -207,11 +217,6 @@ def _quiet_key(call: Call, desk: Desk) -> str:
     user = call.request.context.user if desk.quiet.per_user else None
     who = None if user is None else f"{user.resource_type}/{user.id}"
     return quiet_key(call.book.context.index_key, call.caller.client.tenant, call.service.id, call.patient_id, who)
-
-
-def _fingerprint(call: Call, finding: Finding) -> str:
-    identity = call.service.model.identity
-    return fingerprint(call.book.context.index_key, identity.id, identity.version, finding)
 
 
 def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:

@@ -174,10 +174,12 @@ def quiet_key(index_key: IndexKey, tenant: str, service_id: str, patient_id: str
     return keyed_digest(index_key, "shown-to", who)
 
 
-def fingerprint(index_key: IndexKey, model_id: str, model_version: str, finding: Finding) -> str:
-    """Equal for findings that read the same and offer the same: model, decision, urgency, headline, missing, proposals."""
+def fingerprint(
+    index_key: IndexKey, model_id: str, model_version: str, finding: Finding, gaps: tuple[str, ...] = ()
+) -> str:
+    """Equal for findings that say and offer the same: model, decision, urgency, headline, proposals, and what was lacking."""
     offered = [(proposal.code.system, proposal.code.code) for proposal in finding.proposals]
-    said = (model_id, model_version, finding.code, finding.urgency, finding.headline, finding.missing, offered)
+    said = (model_id, model_version, finding.code, finding.urgency, finding.headline, finding.missing, gaps, offered)
     return keyed_digest(index_key, "finding", msgspec.json.encode(said))
 
 

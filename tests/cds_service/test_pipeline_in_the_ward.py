@@ -109,6 +109,36 @@ def test_ward_a_changed_finding_is_shown_at_once(make_desk: MakeDesk) -> None:
     assert len(_call(_after(desk, 2))[0]["cards"]) == 1  # and back again is a change too
 
 
+def test_ward_what_could_not_be_had_is_a_change(make_desk: MakeDesk) -> None:
+    """The same estimate, now less certain."""
+    desk = make_desk(quiet=HOUR)
+    _call(desk)
+    lacking = patients.prefetch(NOW)
+    del lacking["hba1c"]
+    assert len(_call(_after(desk, 1), patients.encoded(patients.call(lacking)))[0]["cards"]) == 1
+
+
+def test_ward_after_something_critical_or_a_failure_the_old_finding_is_news_again(make_desk: MakeDesk) -> None:
+    desk = make_desk(quiet=HOUR)
+    service = desk.services[0]
+
+    def interpreted(**changes: Any) -> Desk:
+        def interpret(assessment: Any, manifest: Any) -> Any:
+            if changes.get("fails"):
+                raise RuntimeError("canary")
+            return replace(service.model.interpret(assessment, manifest), **changes)
+
+        return replace(desk, services=(replace(service, model=replace(service.model, interpret=interpret)),))
+
+    minute = 0
+    for other in (interpreted(urgency="critical"), interpreted(fails=True)):
+        assert len(_call(_after(desk, minute))[0]["cards"]) == 1
+        assert _call(_after(desk, minute + 1))[0]["cards"] == []
+        assert [len(_call(_after(other, minute + more))[0]["cards"]) for more in (2, 3)] == [1, 1]
+        minute += 4
+    assert len(_call(_after(desk, minute))[0]["cards"]) == 1
+
+
 def test_ward_silence_is_for_the_patient_or_for_each_user(make_desk: MakeDesk) -> None:
     desk = make_desk(quiet=HOUR)
     _call(desk)
