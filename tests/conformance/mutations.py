@@ -133,12 +133,12 @@ class Kitchen:
         return body[: recipe.cut] if recipe.cut >= 0 else body
 
 
-def feedback_bodies() -> st.SearchStrategy[bytes]:
-    """Feedback that is nearly right."""
+def feedback_bodies(card: Json) -> st.SearchStrategy[bytes]:
+    """Feedback on a card with suggestions that is nearly right."""
     entry = {
-        "card": "2b7c6d1e-6f0b-4b7a-9f6e-0d1f6a6b7c01",
+        "card": card["uuid"],
         "outcome": "accepted",
-        "acceptedSuggestions": [{"id": "2b7c6d1e-6f0b-4b7a-9f6e-0d1f6a6b7c02"}],
+        "acceptedSuggestions": [{"id": one["uuid"]} for one in card["suggestions"]],
         "overrideReason": {"reason": {"code": "x", "system": "urn:x"}, "userComment": "y"},
         "overrideReasons": [{"code": "x"}],
         "outcomeTimestamp": "2026-11-24T10:20:30Z",

@@ -156,5 +156,5 @@ def test_22_a_large_prefetch_within_the_limit_is_answered(hospital: Hospital) ->
     assert hospital.call(calls.call(prefetch=data)).status_code == 200
 
 
-def test_22_a_patient_of_another_case_is_another_service(hospital: Hospital) -> None:
+def test_22_a_service_id_in_capitals_is_not_found(hospital: Hospital) -> None:
     assert _refusal(hospital, calls.call(), 404, service=RISK.upper())

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,27 +49,27 @@ def _server(_server: str, _token: object, urls: Mapping[str, str]) -> dict[str, 
 
 
 @pytest.fixture
-def apps(make_desk: MakeDesk, models: dict[str, ReleasedModel]) -> list[FlaskClient]:
+def apps(make_desk: MakeDesk, models: dict[str, ReleasedModel]) -> dict[str, FlaskClient]:
     """The application as clients of every profile meet it, each model at every hook."""
     every = [ServiceSettings(name, id=name.replace("_", "-"), hooks=tuple(PARSERS)) for name in models]
     services = services_of(models.values(), every)
     desk: Desk = make_desk(fetch=_server, services=services)
-    made = []
+    made = {}
     for name, quirks in PROFILES.items():
         for takes in (False, True):
-            from dataclasses import replace
-
             client = replace(CLIENT, id=name, quirks=quirks, takes_system_actions=takes)
             app = create_app(replace(desk, gate=OpenGate(client), clients=(client,)), max_body_bytes=100_000)
-            made.append(app.test_client())
+            made[f"{name}-filing" if takes else name] = app.test_client()
     return made
 
 
 def test_fuzz_ten_thousand_calls_are_answered_by_the_rules(
-    apps: list[FlaskClient], bedside: RunningBedside, every_response: Watch
+    apps: dict[str, FlaskClient], bedside: RunningBedside, every_response: Watch
 ) -> None:
     statuses: Counter[int] = Counter()
-    turns = itertools.cycle(itertools.product(apps, ("prevent-cvd", "prevent-cvd", "prevent-cvd", "icu-mortality")))
+    turns = itertools.cycle(
+        itertools.product(apps.values(), ("prevent-cvd", "prevent-cvd", "prevent-cvd", "icu-mortality"))
+    )
     kitchen = Kitchen(NOW, "https://fhir.example.org/r4")
 
     @settings(CAREFULLY, max_examples=IN_PROCESS // AT_ONCE)
@@ -98,16 +99,24 @@ def test_fuzz_ten_thousand_calls_are_answered_by_the_rules(
     assert statuses[412] > 500, statuses
 
 
-def test_fuzz_feedback_is_answered_by_the_rules(apps: list[FlaskClient], every_response: Watch) -> None:
-    turns = itertools.cycle(apps)
+@pytest.mark.parametrize("client", ["spec", "epic"])
+def test_fuzz_feedback_is_answered_by_the_rules(
+    client: str, apps: dict[str, FlaskClient], every_response: Watch
+) -> None:
+    path, recorded = "/cds-services/prevent-cvd", Counter[str]()
+    lacking = patients.prefetch(NOW) | {"cholesterol": patients.bundle()}
+    (card,) = apps[client].post(path, json=patients.call(lacking)).get_json()["cards"]
 
-    @settings(CAREFULLY, max_examples=FEEDBACK)
-    @given(feedback_bodies())
+    @settings(CAREFULLY, max_examples=FEEDBACK // 2)
+    @given(feedback_bodies(card))
     def sent(body: bytes) -> None:
-        answer = next(turns).post("/cds-services/prevent-cvd/feedback", data=body, content_type="application/json")
+        answer = apps[client].post(f"{path}/feedback", data=body, content_type="application/json")
         _check(answer.status_code, body, every_response)
+        if answer.status_code == 200:
+            recorded.update(answer.get_json()["extension"]["org.bedside.feedback"].keys())
 
     sent()
+    assert {"recorded", "refused"} <= set(recorded)
 
 
 def _check(status: int, made_of: object, watch: Watch) -> None:
