@@ -178,11 +178,18 @@ def _has_next_page(links: msgspec.Raw) -> bool:
         return False
 
 
-def _documents(answer: Answer | None, query: Query) -> Sequence[bytes]:
-    """What the FHIR server gave; of a query with a count, newest first, the pages before a limit are of use."""
+def _documents(answer: Answer | None, query: Query) -> Sequence[Document]:
+    """What the FHIR server gave; of a query with a count, newest first, the pages before a limit are of use.
+
+    Nothing if it gave an error as its answer: an OperationOutcome with status 200, or among the entries.
+    """
+    pages: Sequence[bytes]
     if isinstance(answer, UpstreamTooLargeError):
-        return answer.documents if query.count is not None else ()
-    return () if answer is None or isinstance(answer, FhirUpstreamError) else answer
+        pages = answer.documents if query.count is not None else ()
+    else:
+        pages = () if answer is None or isinstance(answer, FhirUpstreamError) else answer
+    documents = [decode_document(page) for page in pages]
+    return () if any(_state(document, query) == "error" for document in documents) else documents
 
 
 def _fetch_wanted(request: HookRequest, wanted: Sequence[Query], fetch: Fetch, as_of: datetime) -> Fetched:
@@ -219,8 +226,14 @@ def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) ->
     elif not answers:
         why = "fhirAuthorization is for another patient"
     else:
-        why = "; ".join(dict.fromkeys(str(answers[name]) for name in lacking))
+        why = "; ".join(dict.fromkeys(_why(answers[name]) for name in lacking))
     raise MissingDataError(f"required data missing: prefetch {', '.join(lacking)} not usable, and {why}", lacking)
+
+
+def _why(answer: Answer) -> str:
+    if isinstance(answer, FhirUpstreamError):
+        return str(answer)
+    return "fhir answer: expected the resources asked for, got an error or something else"
 
 
 def _require_patient(record: PatientRecord, states: Mapping[str, KeyState], queries: Sequence[Query]) -> None:

@@ -138,6 +138,18 @@ def test_gather_partial_prefetch_fetches_only_what_is_missing() -> None:
     assert (gathered.prefetched, gathered.fetched) == (("patient", "some_labs"), ("conditions",))
 
 
+@pytest.mark.parametrize("outcome", [OUTCOME, {"resourceType": "Bundle", "entry": [{"resource": OUTCOME}]}, "canary"])
+def test_gather_an_error_as_the_servers_answer_is_a_failure(outcome: Any) -> None:
+    """Status 200 and an OperationOutcome: once counted as fetched, and missing diagnoses were told as an abstention."""
+    sent = {key: FOUND[key] for key in ("patient", "conditions")}
+    gathered = _gather(sent, RecordingFetch(some_labs=outcome))
+    assert (gathered.fetched, gathered.failed) == ((), ("some_labs",))
+    with pytest.raises(MissingDataError) as caught:
+        _gather({"patient": FOUND["patient"], "some_labs": None}, RecordingFetch(conditions=outcome))
+    assert caught.value.keys == ("conditions",)
+    assert str(caught.value).endswith("fhir answer: expected the resources asked for, got an error or something else")
+
+
 def test_gather_null_is_an_answer_and_is_never_asked_again() -> None:
     fetch = RecordingFetch()
     gathered = _gather({"patient": FOUND["patient"], "conditions": None, "some_labs": None}, fetch)

@@ -130,7 +130,15 @@ def test_36_an_outcome_from_the_server_is_told(hospital: Hospital) -> None:
     data = calls.prefetched()
     del data["hba1c"]
     (card,) = hospital.cards(calls.call(prefetch=data, **patients.fhir_access(hospital.servers.fhir("outcome"))))
-    assert "the FHIR server reported an error" in card["detail"]
+    assert "hba1c: could not be had" in card["detail"]
+
+
+def test_36_an_outcome_from_the_server_for_required_data_is_a_412(hospital: Hospital) -> None:
+    data = calls.prefetched()
+    del data["conditions"]
+    answer = hospital.call(calls.call(prefetch=data, **patients.fhir_access(hospital.servers.fhir("outcome"))))
+    assert answer.status_code == 412
+    assert "conditions" in answer.json()["issue"][0]["diagnostics"]
 
 
 def test_36_an_outcome_that_only_says_nothing_was_found_is_no_error(hospital: Hospital) -> None:
