@@ -53,7 +53,7 @@ _ROWS = """
 18|M|FHIR servers are https and were agreed|only base URLs of the client's table are asked
 19|S|A hook instance may repeat|nothing depends on it
 20|M|Clients of 1.0 get what 1.0 knows|quirk `cds-hooks-1.0`
-21|S|Answers within about half a second|measured, best of several
+21|S|Answers within about half a second|a few milliseconds, and a deadline for the slow ones
 22|P|Repeated members, deep nesting and large bodies are bounded|400 and 413
 23|M|Users are of four types|parsed, never assumed
 24|M|Advice is on the selected orders|orders that are drafted already are not proposed again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -120,17 +119,6 @@ def test_20_resources_of_an_older_fhir_version_are_no_500(hospital: Hospital) ->
     dstu2 = {"resourceType": "MedicationOrder", "id": "m1", "status": "draft", "patient": calls.PATIENT}
     body = calls.call("order-sign", context=calls.context("order-sign", draftOrders=calls.drafts(dstu2)))
     assert hospital.call(body).status_code == 200
-
-
-def test_21_answers_come_fast(hospital: Hospital) -> None:
-    """The specification asks for an order of 500 ms; the best of several, as a busy machine is slow."""
-    body = json.dumps(calls.call()).encode()
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        assert hospital.call(body).status_code == 200
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
 
 
 def test_22_a_member_sent_twice_is_refused(hospital: Hospital) -> None:
