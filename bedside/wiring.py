@@ -291,6 +291,9 @@ def _build_app() -> Flask:
         Finalize(None, book.log.close, exitpriority=0)
     _record_start(desk)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
+    if config.access.open_on_loopback:
+        # A web page whose name was rebound to this machine must not read from it: it would come by that name.
+        app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", "[::1]"]
     add_model_pages(app, {service.model.manifest.id: service.model for service in desk.services})
     gc.collect()
     gc.set_threshold(10_000, 10, 10)  # a call makes thousands of objects and no cycles

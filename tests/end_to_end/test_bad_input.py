@@ -165,7 +165,7 @@ def _raw_exchange(bedside: RunningBedside, headers: bytes, chunks: Iterable[byte
         answer = b""
         try:
             connection.sendall(
-                b"POST /cds-services/prevent-cvd HTTP/1.1\r\nHost: bedside\r\nContent-Type: application/json\r\n"
+                b"POST /cds-services/prevent-cvd HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 + headers
             )
             for chunk in chunks:
@@ -416,3 +416,13 @@ def test_bad_input_of_any_kind_is_never_a_500(
         _card(answer)
     else:
         _outcome(answer)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
+def test_bad_input_a_name_rebound_to_this_machine_is_no_way_into_an_open_service(
+    host: str, bedside: RunningBedside
+) -> None:
+    for method, path in (("GET", "/cds-services"), ("POST", "/cds-services/prevent-cvd"), ("GET", "/models")):
+        answer = requests.request(method, f"{bedside.url}{path}", data=b"{}", headers={"Host": host}, timeout=20)
+        assert answer.status_code == 400, path
+    assert bedside.get("/cds-services").status_code == 200

@@ -136,7 +136,7 @@ def test_shutdown_of_a_service_that_is_still_starting_is_at_once(tmp_path: Path)
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_shutdown_is_not_held_up_by_an_idle_connection(service: Stoppable, asked: signal.Signals) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=WAIT_S) as idle:
-        idle.sendall(b"GET /health HTTP/1.1\r\nHost: bedside\r\n\r\n")
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(4_096).startswith(b"HTTP/1.1 200")
         service.process.send_signal(asked)
         assert service.process.wait(5) == 0
