@@ -54,7 +54,8 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hook request: what came, never what it said.
 
-    `body` is a keyed digest of the request body. `prefetch` names the service's own keys. `hook_instance` is the
+    `prefetch_present` are the keys that were sent, `prefetch_missing` those that were not and could be fetched,
+    `prefetch_failed` those that could be had neither way. `body` is a keyed digest of the request body. `prefetch` names the service's own keys. `hook_instance` is the
     UUID that CDS Hooks asks for; a client's that isn't a UUID has to be replaced by its keyed digest.
     """
 

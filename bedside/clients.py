@@ -72,8 +72,8 @@ def networks(name: str, texts: Iterable[str]) -> tuple[Network, ...]:
             network = ipaddress.ip_network(text)
         except ValueError:
             raise ConfigError(f"{name}: expected networks such as 10.20.0.0/16, got {text!r}") from None
-        if network.prefixlen == 0:
-            raise ConfigError(f"{name}: expected a part of the address space, got {text}")
+        if network.prefixlen < (8 if network.version == 4 else 32):
+            raise ConfigError(f"{name}: expected networks no wider than /8 (IPv4) or /32 (IPv6), got {text}")
         found.append(network)
     return tuple(found)
 
@@ -81,10 +81,18 @@ def networks(name: str, texts: Iterable[str]) -> tuple[Network, ...]:
 def _client(table: ClientTable, config: Config) -> CdsClient:
     place = f"clients {table.id}."
     _check_keys(table, place)
+    for field in ("audiences", "services", "shadow_models", "fhir_servers", "allowed_jku"):
+        if "" in getattr(table, field):
+            raise ConfigError(f"{place}{field}: expected no empty text among them")
     for url in (*table.allowed_jku, *table.fhir_servers, *([table.jwks_url] if table.jwks_url else [])):
         check_https(f"{place}fhir_servers, jwks_url or allowed_jku", url)
     _check_each(f"{place}cors_origins", table.cors_origins, _WEB_ORIGIN, "web origins such as https://ehr.example")
     _check_each(f"{place}certificates_sha256", table.certificates_sha256, _SHA256, "64 hex digits each")
+    quirks = _quirks(table, place)
+    if table.system_actions and {Quirk.CDS_HOOKS_1_0, Quirk.SYSTEM_ACTIONS_IN_EXTENSION} & quirks == {
+        Quirk.CDS_HOOKS_1_0
+    }:
+        raise ConfigError(f"{place}system_actions: expected false, as CDS Hooks 1.0 has none")
     return CdsClient(
         id=table.id,
         tenant=_tenant(table, config, place),
@@ -103,7 +111,7 @@ def _client(table: ClientTable, config: Config) -> CdsClient:
         services=frozenset(table.services),
         shadow_models=frozenset(table.shadow_models),
         takes_system_actions=table.system_actions,
-        quirks=_quirks(table, place),
+        quirks=quirks,
         deadline_s=table.deadline_s or config.fhir.deadline_s,
         calls_per_minute=table.calls_per_minute,
     )

@@ -1,23 +1,28 @@
 """`bedside switch`: what is off for a tenant, and switching it. Every process of the service knows at its next call.
 
 Switching off acts first and is logged then: a log that fails must not keep a dangerous model running. Switching on is logged
-first: what can't be recorded does not come back.
+first: what can't be recorded does not come back. For the same reason a model that no longer loads doesn't keep anything from
+being switched off: the running service has it still.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
+import os
+import pwd
 import sys
 from typing import Any, Literal
 
+import msgspec
+
 from audit.commitments import keyed_digest
-from audit.entry import SwitchEntry, format_time
+from audit.entry import Code, SwitchEntry, format_time
 from audit.errors import AuditError
 from audit.log import AuditLog
 from bedside.config import Config, ConfigError
 from bedside.wiring import build_services, load_models, log_configs, now, open_ward, read_config
 from cds_service.ward import Scope
+from model_artifacts.errors import ModelError
 
 REASONS = ("safety", "drift", "maintenance", "evaluation", "other")
 
@@ -43,6 +48,7 @@ def run_switch(options: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: no such tenant, service or model.
+        ModelError: a model can't be loaded, so nothing is switched on.
         AuditError: switching on could not be logged, so it stays off.
         WardUnavailableError: the state can't be written.
     """
@@ -85,20 +91,48 @@ def _target(config: Config, options: argparse.Namespace, tenant: str) -> tuple[S
         raise ConfigError(f"--tenant: expected one of {', '.join(tenants)}, got {tenant}")
     if options.all:
         return "tenant", tenant
-    services = build_services(config, load_models(config))
     scope: Literal["service", "model"] = "model" if options.model is not None else "service"
-    known = {service.model.manifest.id if scope == "model" else service.id for service in services}
     name: str = options.model if scope == "model" else options.service
+    try:
+        known = _known(config, scope)
+    except (ModelError, ImportError) as exc:
+        if options.switch_verb == "on":
+            raise
+        sys.stderr.write(f"bedside: {exc}; whether there is a {scope} {name} was not checked\n")
+        return scope, _code(scope, name)
     if name not in known:
         raise ConfigError(f"--{scope}: expected one of {', '.join(sorted(known))}, got {name}")
     return scope, name
+
+
+def _known(config: Config, scope: Scope) -> set[str]:
+    services = build_services(config, load_models(config))
+    return {service.model.manifest.id if scope == "model" else service.id for service in services}
+
+
+def _code(scope: Scope, name: str) -> str:
+    try:
+        return msgspec.convert(name, Code)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"--{scope}: expected letters, digits and ._:+-, got {name!r}") from exc
+
+
+def operator_name(uid: int) -> str:
+    """The account's name, or its number where it has none, as in many containers.
+
+    Nothing of it is from the environment, which says whatever its user wishes.
+    """
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid:{uid}"
 
 
 def _record(config: Config, tenant: str, scope: Scope, name: str, reason: str, *, off: bool) -> None:
     (settings,) = (one for one in log_configs(config) if one.tenant == tenant)
     audit_log = AuditLog.open(settings, clock=now)
     try:
-        operator = keyed_digest(audit_log.keys.index_key, "operator", getpass.getuser().encode())
+        operator = keyed_digest(audit_log.keys.index_key, "operator", operator_name(os.getuid()).encode())
         entry = SwitchEntry(
             id=audit_log.new_entry_id(),
             time=format_time(now()),

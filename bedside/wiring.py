@@ -112,15 +112,18 @@ def log_configs(config: Config) -> tuple[LogConfig, ...]:
     """Every tenant's log's configuration.
 
     Raises:
-        ConfigError: two tenants of one name, or two logs in one folder.
+        ConfigError: two tenants of one name, in one folder or with one head file.
     """
-    names = Counter([config.audit.tenant, *(tenant.name for tenant in config.tenants)])
-    folders = Counter([config.audit.directory.absolute(), *(tenant.directory.absolute() for tenant in config.tenants)])
-    for counted in (names, folders):
+    configs = (log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants))
+    for counted in (
+        Counter[object](one.tenant for one in configs),
+        Counter[object](one.directory.resolve() for one in configs),
+        Counter[object](one.head_file.resolve() for one in configs),
+    ):
         repeated = [value for value, times in counted.items() if times > 1]
         if repeated:
-            raise ConfigError(f"tenants: expected each name and directory only once, got {repeated[0]} twice")
-    return (log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants))
+            raise ConfigError(f"tenants: expected each name, directory and head file once, got {repeated[0]} twice")
+    return configs
 
 
 def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
@@ -181,7 +184,7 @@ def build_desk(config: Config) -> Desk:
     models = load_models(config)
     services = build_services(config, models)
     clients = registered_clients(config)
-    _check_names(config, clients, services)
+    _check_clients(config, clients, services)
     software, settings = software_digest(models.values()), config_digest(config)
     books = {
         tenant: Book(audit_log, Context(tenant, software, settings, audit_log.keys.index_key))
@@ -206,7 +209,7 @@ def build_desk(config: Config) -> Desk:
         trusted_proxies=networks("access.trusted_proxies", config.access.trusted_proxies),
         open_discovery=config.access.open_discovery,
         workers=config.server.workers,
-        reserve_s=config.audit.deadline_ms / 1000 + MODEL_S,
+        reserve_s=_reserve_s(config),
         ready=lambda: _not_ready(books, ward),
     )
 
@@ -235,7 +238,18 @@ def build_services(config: Config, models: Mapping[str, ReleasedModel]) -> tuple
     return services
 
 
-def _check_names(config: Config, clients: tuple[CdsClient, ...], services: tuple[CdsService, ...]) -> None:
+def _reserve_s(config: Config) -> float:
+    """Of a call's deadline, what the model and the log may need."""
+    return config.audit.deadline_ms / 1000 + MODEL_S
+
+
+def _check_clients(config: Config, clients: tuple[CdsClient, ...], services: tuple[CdsService, ...]) -> None:
+    for client in clients:
+        if client.deadline_s <= _reserve_s(config):
+            raise ConfigError(
+                f"clients {client.id}.deadline_s: expected more than {_reserve_s(config):g}, which the model and "
+                f"audit.deadline_ms may take, got {client.deadline_s:g}"
+            )
     ids, models = {service.id for service in services}, {service.model.manifest.id for service in services}
     for place, named, known in (
         *((f"clients {client.id}.services", client.services, ids) for client in clients),

@@ -33,6 +33,7 @@ from audit.entry import (
 )
 from cds_service.cards import Card
 from cds_service.clients import CdsClient
+from cds_service.errors import Came
 from cds_service.quirks import Quirk
 from cds_service.request import HookRequest
 from cds_service.services import CdsService
@@ -122,8 +123,7 @@ class Decision:
     client: CdsClient
     service: CdsService
     request: HookRequest
-    prefetch: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # sent, fetched or missing, failed
-    fhir_origin: str | None
+    came: Came
     gaps: tuple[str, ...]
     assessed: Assessed | None
     finding: Finding | None
@@ -193,15 +193,15 @@ def decision_entry(decision: Decision, context: Context, payload: PayloadReferen
 
 
 def _request(decision: Decision, context: Context) -> Request:
-    request, (present, missing, failed) = decision.request, decision.prefetch
+    request, came = decision.request, decision.came
     return Request(
         hook=request.hook,
         hook_instance=_hook_instance(request.hook_instance, context),
         body=keyed_digest(context.index_key, "body", request.body_sha256),
-        prefetch_present=present,
-        prefetch_missing=missing,
-        prefetch_failed=failed,
-        fhir_origin=decision.fhir_origin,
+        prefetch_present=came.prefetched,
+        prefetch_missing=came.fetched,
+        prefetch_failed=came.failed,
+        fhir_origin=came.fhir_origin,
         scopes=_scopes(request, decision.client),
     )
 

@@ -4,6 +4,10 @@ Messages go to the EHR and to the operations log. They name the thing, what was 
 a patient's data, a token or a body.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 
 class ServiceError(Exception):
     """Base of every error this package raises.
@@ -69,18 +73,35 @@ class UnknownServiceError(ServiceError):
     issue = "not-found"
 
 
+@dataclass(frozen=True, slots=True)
+class Came:
+    """Where a call's data came from, by prefetch key, for the log.
+
+    Attributes:
+        failed: keys that could be had neither way.
+        fhir_origin: the FHIR server that was asked, None if none was.
+    """
+
+    prefetched: tuple[str, ...] = ()
+    fetched: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    fhir_origin: str | None = None
+
+
 class MissingDataError(ServiceError):
     """Required data was neither prefetched nor to be had from a FHIR server (412).
 
     Attributes:
-        keys: the prefetch keys that are lacking.
+        keys: the required prefetch keys that are lacking.
+        came: what became of every key.
     """
 
     issue = "incomplete"
 
-    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+    def __init__(self, message: str, keys: tuple[str, ...], came: Came) -> None:
         super().__init__(message)
         self.keys = keys
+        self.came = came
 
 
 class NotRecordedError(ServiceError):

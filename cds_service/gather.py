@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from cds_service.errors import MissingDataError
+from cds_service.errors import Came, MissingDataError
 from cds_service.request import FhirAuthorization, HookRequest
 from fhir_adapters.documents import Document, decode_document, reports_failure
 from fhir_adapters.errors import FhirUpstreamError, OriginNotAllowedError, UpstreamTooLargeError
@@ -54,16 +54,13 @@ class Gathered:
     """The record, and for each of the service's keys where it came from.
 
     Attributes:
-        fhir_origin: the FHIR server that was asked, None if none was.
+        came: where from, for the log.
         gaps: what could not be had or read, in words without values.
         unsure: the required keys whose silence would mean "no" and of which something is missing or could not be read.
     """
 
     record: PatientRecord
-    prefetched: tuple[str, ...]
-    fetched: tuple[str, ...]
-    failed: tuple[str, ...]
-    fhir_origin: str | None
+    came: Came
     gaps: tuple[str, ...]
     unsure: tuple[str, ...]
 
@@ -101,20 +98,23 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     got = {query.name: documents for query in wanted if (documents := _documents(answers.get(query.name), query))}
     failed = [query for query in wanted if query.name not in got]
     partial = {query.name for query in failed if states[query.name] == "part sent"}
-    _require([query for query in failed if query.name not in partial], answers, request)
-    sent = [name for name, state in states.items() if state == "sent" or name in partial]
-    usable = [*(received[name] for name in sent), *(page for pages in got.values() for page in pages)]
-    record = build_record(PatientId(request.context.patient_id), usable, base_url=request.fhir_server)
-    _require_patient(record, states, queries)
-    cut = {query.name for query in wanted if _is_cut(answers.get(query.name), query)}
-    parts = {name: [received[name]] for name in sent} | {name: list(pages) for name, pages in got.items()}
     asked = any(not isinstance(answer, OriginNotAllowedError) for answer in answers.values())
-    return Gathered(
-        record=record,
+    came = Came(
         prefetched=tuple(name for name, state in states.items() if state in ("sent", "part sent", "nothing found")),
         fetched=tuple(got),
         failed=tuple(query.name for query in failed),
         fhir_origin=_origin(request.fhir_server) if asked else None,
+    )
+    _require([query for query in failed if query.name not in partial], answers, request, came)
+    sent = [name for name, state in states.items() if state == "sent" or name in partial]
+    usable = [*(received[name] for name in sent), *(page for pages in got.values() for page in pages)]
+    record = build_record(PatientId(request.context.patient_id), usable, base_url=request.fhir_server)
+    _require_patient(record, states, queries, came)
+    cut = {query.name for query in wanted if _is_cut(answers.get(query.name), query)}
+    parts = {name: [received[name]] for name in sent} | {name: list(pages) for name, pages in got.items()}
+    return Gathered(
+        record=record,
+        came=came,
         gaps=tuple(_gap_words(query, query.name in partial) for query in failed)
         + tuple(_cut_words(query) for query in wanted if query.name in cut)
         + _set_aside_words(record),
@@ -217,7 +217,7 @@ def _is_short(pages: Sequence[bytes], query: Query) -> bool:
     return query.count is None or found < query.count
 
 
-def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) -> None:
+def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest, came: Came) -> None:
     lacking = tuple(query.name for query in failed if query.required)
     if not lacking:
         return
@@ -227,7 +227,8 @@ def _require(failed: Sequence[Query], answers: Fetched, request: HookRequest) ->
         why = "fhirAuthorization is for another patient"
     else:
         why = "; ".join(dict.fromkeys(_why(answers[name]) for name in lacking))
-    raise MissingDataError(f"required data missing: prefetch {', '.join(lacking)} not usable, and {why}", lacking)
+    message = f"required data missing: prefetch {', '.join(lacking)} not usable, and {why}"
+    raise MissingDataError(message, lacking, came)
 
 
 def _why(answer: Answer) -> str:
@@ -236,7 +237,9 @@ def _why(answer: Answer) -> str:
     return "fhir answer: expected the resources asked for, got an error or something else"
 
 
-def _require_patient(record: PatientRecord, states: Mapping[str, KeyState], queries: Sequence[Query]) -> None:
+def _require_patient(
+    record: PatientRecord, states: Mapping[str, KeyState], queries: Sequence[Query], came: Came
+) -> None:
     """Without the person, age, sex and death are unknown; only the client's own `null` makes that an answer."""
     lacking = tuple(
         query.name
@@ -247,6 +250,7 @@ def _require_patient(record: PatientRecord, states: Mapping[str, KeyState], quer
         raise MissingDataError(
             f"required data missing: prefetch {', '.join(lacking)} holds no readable Patient with the id of context.patientId",
             lacking,
+            came,
         )
 
 

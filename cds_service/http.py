@@ -28,7 +28,7 @@ EXPOSED_HEADERS = "X-Request-ID, Retry-After"
 PREFLIGHT_MAX_AGE_S = 600  # an origin that is struck from the configuration is to be gone within minutes
 MEDIA_TYPES = ("application/json", "application/fhir+json")
 
-_REQUEST_ID = re.compile(r"[0-9A-Fa-f][0-9A-Fa-f-]{15,63}")
+_REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -90,7 +90,7 @@ def received_body() -> bytes:
 
 
 def request_id_of(header: str | None) -> str:
-    """The id in an `X-Request-ID` header: a UUID, or 16 to 64 hexadecimal digits and dashes; for anything else a new UUID."""
+    """The id in an `X-Request-ID` header: a UUID, or 32 hexadecimal digits; for anything else a new UUID."""
     return header if header is not None and _REQUEST_ID.fullmatch(header) else str(uuid.uuid4())
 
 

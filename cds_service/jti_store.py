@@ -36,8 +36,10 @@ class AuthenticationUnavailableError(ServiceError):
 class JtiStore:
     """The used tokens; safe in many threads and beside other processes."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        """Takes over `connection`; `open` is the usual way in."""
+    def __init__(self, path: Path, connection: apsw.Connection) -> None:
+        """Takes over the `connection` to `path`; `open` is the usual way in."""
+        self._path = path
+        self._file = _identity(path)
         self._connection = connection
         self._lock = threading.Lock()
         self._spent = 0
@@ -50,7 +52,7 @@ class JtiStore:
             AuthenticationUnavailableError: it can't be opened.
         """
         try:
-            return cls(open_shared(path, _SCHEMA))
+            return cls(path, open_shared(path, _SCHEMA))
         except (apsw.Error, OSError) as exc:
             raise AuthenticationUnavailableError("store of used tokens: can't be opened") from exc
 
@@ -63,10 +65,12 @@ class JtiStore:
         token = hashlib.sha256(f"{issuer}\0{jti}".encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             try:
+                if _identity(self._path) != self._file:
+                    raise OSError("the file was replaced: in another one every token would be fresh")
                 self._purge_now_and_then(now)  # first: were it to fail, the token must not be used up
                 self._connection.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (token, expires_at))
                 fresh: bool = self._connection.changes() == 1
-            except apsw.Error as exc:
+            except (apsw.Error, OSError) as exc:
                 raise AuthenticationUnavailableError("store of used tokens: can't be written") from exc
         return fresh
 
@@ -82,3 +86,8 @@ class JtiStore:
         """Closes the file."""
         with self._lock:
             self._connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

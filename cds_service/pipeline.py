@@ -19,7 +19,7 @@ from cds_service.card_ids import card_uuid
 from cds_service.cards import Card, present, present_failure
 from cds_service.decision import Decision, decision_entry, payload_bytes
 from cds_service.desk import Access, Book, Caller, Desk
-from cds_service.errors import BadRequestError, MissingDataError, NotRecordedError, ServiceError
+from cds_service.errors import BadRequestError, Came, MissingDataError, NotRecordedError, ServiceError
 from cds_service.gather import Gathered, gather
 from cds_service.request import HookRequest, parse_hook_request
 from cds_service.response import response_bytes
@@ -59,6 +59,7 @@ class Call:
     book: Book
     access: Access
     watch: Stopwatch
+    started: float
 
     @property
     def patient_id(self) -> str:
@@ -104,9 +105,11 @@ def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> byte
         return _respond(call, desk, (), (), _record(call, desk, None, "switched-off"))
     gathered = _gather(call, desk)
     judged, cards, actions = _advise(call, gathered, desk)
-    shown_as = _shown_as(call, gathered, judged, cards, desk)
+    if _is_switched_off(call, desk):  # while this call was at work
+        return _respond(call, desk, (), (), _record(call, desk, gathered, "switched-off"))
+    shown_as = _shown_as(call, judged, cards, desk)
     hidden = _hidden(call, judged, shown_as, desk)
-    actions = () if hidden else actions
+    actions = () if hidden == "shadow" else actions
     receipt = _record(call, desk, gathered, _status(judged, hidden), judged, cards, actions, hidden=hidden is not None)
     if hidden is None:
         _remember(call, shown_as, desk)
@@ -124,7 +127,7 @@ def _accept(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> Cal
     fetch_until = started + max(deadline_s - desk.reserve_s, deadline_s / 2)
     watch.lap("parse")
     access = Access(caller, fetch_until)
-    return Call(book.log.new_entry_id(), received_at, request, service, caller, book, access, watch)
+    return Call(book.log.new_entry_id(), received_at, request, service, caller, book, access, watch, started)
 
 
 def _is_switched_off(call: Call, desk: Desk) -> bool:
@@ -171,21 +174,22 @@ def _judge(call: Call, gathered: Gathered) -> tuple[Judged, Finding]:
     return Judged(assessed, finding, drafted), finding
 
 
-def _shown_as(call: Call, gathered: Gathered, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> str | None:
-    """What tells this card from another, None where there is none, or repetitions are of no concern."""
-    if desk.quiet.window is None or not cards:
+def _shown_as(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -> str | None:
+    """What tells this answer from another, None where repetitions are of no concern."""
+    if desk.quiet.window is None:
         return None
-    if judged.finding is None:
-        return FAILED.status
-    identity = call.service.model.identity
-    return fingerprint(call.book.context.index_key, identity.id, identity.version, judged.finding, gathered.gaps)
+    if judged.finding is None or not cards:
+        return judged.status
+    return fingerprint(call.book.context.index_key, cards[0])
 
 
 def _hidden(call: Call, judged: Judged, shown_as: str | None, desk: Desk) -> str | None:
     """Why nothing is shown though there is something: a shadow run, or the same finding shown a moment ago."""
     if _is_shadow(call, desk):
         return "shadow"
-    if shown_as is None or desk.quiet.window is None or judged.finding is None or not may_be_quieted(judged.finding):
+    if shown_as is None or desk.quiet.window is None or judged.finding is None or judged.is_silent:
+        return None
+    if not may_be_quieted(judged.finding):
         return None
     try:
         shown = desk.ward.shown_at(_quiet_key(call, desk), shown_as, call.received_at - desk.quiet.window)
@@ -205,7 +209,8 @@ def _status(judged: Judged, hidden: str | None) -> str:
 
 
 def _remember(call: Call, shown_as: str | None, desk: Desk) -> None:
-    if shown_as is None:
+    is_late = time.monotonic() - call.started > call.caller.client.deadline_s  # perhaps nobody waits for it any more
+    if shown_as is None or is_late:
         return
     try:
         desk.ward.remember(_quiet_key(call, desk), shown_as, call.received_at)
@@ -216,7 +221,7 @@ def _remember(call: Call, shown_as: str | None, desk: Desk) -> None:
 def _quiet_key(call: Call, desk: Desk) -> str:
     user = call.request.context.user if desk.quiet.per_user else None
     who = None if user is None else f"{user.resource_type}/{user.id}"
-    return quiet_key(call.book.context.index_key, call.caller.client.tenant, call.service.id, call.patient_id, who)
+    return quiet_key(call.book.context.index_key, call.caller.client.id, call.service.id, call.patient_id, who)
 
 
 def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:
@@ -261,8 +266,7 @@ def _record(
         client=call.caller.client,
         service=call.service,
         request=call.request,
-        prefetch=_prefetch_states(gathered),
-        fhir_origin=gathered.fhir_origin if isinstance(gathered, Gathered) else None,
+        came=Came() if gathered is None else gathered.came,
         gaps=gathered.gaps if isinstance(gathered, Gathered) else (),
         assessed=judged.assessed,
         finding=judged.finding,
@@ -290,16 +294,6 @@ def record_decision(decision: Decision, book: Book, model_page: str | None) -> L
     except AuditError as exc:
         log.error("decision not recorded", extra={"error": type(exc).__name__, "entry": decision.entry_id})
         raise NotRecordedError("the decision could not be recorded, so no advice is shown") from exc
-
-
-def _prefetch_states(
-    gathered: Gathered | MissingDataError | None,
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    if gathered is None:
-        return (), (), ()
-    if isinstance(gathered, MissingDataError):
-        return (), (), gathered.keys
-    return gathered.prefetched, gathered.fetched, gathered.failed
 
 
 def _respond(

@@ -3,12 +3,16 @@
 One SQLite file that every process reads at each call, so that a switch acts at once and outlives a restart. A finding's row
 holds keyed digests and a time: nothing in the file tells of a patient without the log's key.
 
+Reading and writing have a connection each: in WAL mode no reader waits for a writer, so what is switched off is known at once
+also while another process keeps the file locked. A finding that can't be noted soon is given up, for the answer waits for it.
+
     switches  what is off: scope, name, tenant, reason, since
     shown     by patient (or patient and user) and service: the last finding shown, and when
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +25,7 @@ import apsw
 import msgspec
 
 from audit.commitments import IndexKey, keyed_digest
+from cds_service.cards import Card
 from cds_service.errors import ServiceError
 from cds_service.shared_database import open_shared
 from model_artifacts.assessment import Finding
@@ -34,7 +39,9 @@ _SCHEMA = (
     STRICT, WITHOUT ROWID""",
 )
 _PURGE_EVERY = 512
-_PURGED_AT_ONCE = 2_048
+_LOOKED_THROUGH = 2_048  # rows at each purge: a scan of a million takes 100 ms, and every process waits for it
+_NOTED_WITHIN_S = 0.1  # for this process's other threads, and again for other processes
+_SWITCHED_WITHIN_S = 5.0  # an operator waits
 _FORGOTTEN_AFTER = timedelta(days=366)  # the longest time the configuration lets a finding rest
 
 
@@ -58,11 +65,14 @@ class Switch:
 class Ward:
     """The shared state; safe in many threads and beside other processes."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        """Takes over `connection`; `open` is the usual way in."""
-        self._connection = connection
-        self._lock = threading.Lock()
+    def __init__(self, path: Path, reading: apsw.Connection, writing: apsw.Connection) -> None:
+        """Takes over the connections to `path`; `open` is the usual way in."""
+        self._path = path
+        self._file = _identity(path)
+        self._reading, self._writing = reading, writing
+        self._reading_lock, self._writing_lock = threading.Lock(), threading.Lock()
         self._remembered = 0
+        self._in_doubt_until = 0
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -72,7 +82,7 @@ class Ward:
             WardUnavailableError: it can't be opened.
         """
         try:
-            return cls(open_shared(path, _SCHEMA))
+            return cls(path, open_shared(path, _SCHEMA), open_shared(path, ()))
         except (apsw.Error, OSError) as exc:
             raise WardUnavailableError("state of the ward: can't be opened") from exc
 
@@ -82,7 +92,7 @@ class Ward:
         Raises:
             WardUnavailableError: the file can't be read.
         """
-        with self._using() as connection:
+        with self._to_read() as connection:
             row = connection.execute(
                 """SELECT scope, name, tenant, reason, since FROM switches WHERE tenant = ?1 AND
                 ((scope = 'tenant' AND name = ?1) OR (scope = 'service' AND name = ?2) OR (scope = 'model' AND name = ?3))
@@ -97,7 +107,7 @@ class Ward:
         Raises:
             WardUnavailableError: the file can't be written.
         """
-        with self._using() as connection:
+        with self._to_write(_SWITCHED_WITHIN_S) as connection:
             connection.pragma("synchronous", "FULL")  # a switch must outlive a power cut
             try:
                 if off:
@@ -118,7 +128,7 @@ class Ward:
         Raises:
             WardUnavailableError: the file can't be read.
         """
-        with self._using() as connection:
+        with self._to_read() as connection:
             rows = connection.execute(
                 "SELECT scope, name, tenant, reason, since FROM switches ORDER BY tenant, scope, name"
             ).fetchall()
@@ -127,13 +137,15 @@ class Ward:
     def shown_at(self, key: str, fingerprint: str, since: datetime) -> datetime | None:
         """When this very finding was shown, if it was the last one shown for `key` and not before `since`.
 
+        None also for all that was shown before a finding that this process failed to note: that one may have been the last.
+
         Raises:
             WardUnavailableError: the file can't be read.
         """
-        with self._using() as connection:
+        with self._to_read() as connection:
             row = connection.execute(
                 "SELECT moment FROM shown WHERE key = ? AND fingerprint = ? AND moment >= ?",
-                (key, fingerprint, _microseconds(since)),
+                (key, fingerprint, max(_microseconds(since), self._in_doubt_until)),
             ).fetchone()
         return None if row is None else _moment(row[0])
 
@@ -141,51 +153,82 @@ class Ward:
         """Notes the last finding shown for `key`. A power cut may lose the last ones: they are then shown once more.
 
         Raises:
-            WardUnavailableError: the file can't be written.
+            WardUnavailableError: the file can't be written, or not soon.
         """
-        with self._using() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", (key, fingerprint, _microseconds(moment))
-            )
-            self._remembered += 1
-            if self._remembered % _PURGE_EVERY == 0:
-                connection.execute(
-                    "DELETE FROM shown WHERE key IN (SELECT key FROM shown WHERE moment < ? LIMIT ?)",
-                    (_microseconds(moment - _FORGOTTEN_AFTER), _PURGED_AT_ONCE),
-                )
+        shown = _microseconds(moment)
+        try:
+            with self._to_write(_NOTED_WITHIN_S) as connection:
+                connection.execute("INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", (key, fingerprint, shown))
+                self._remembered += 1
+                if self._remembered % _PURGE_EVERY == 0:
+                    _purge(connection, key, _microseconds(moment - _FORGOTTEN_AFTER))
+        except WardUnavailableError:
+            self._in_doubt_until = max(self._in_doubt_until, shown + 1)
+            raise
 
     def close(self) -> None:
         """Closes the file."""
-        with self._lock:
-            self._connection.close()
+        with self._reading_lock, self._writing_lock:
+            self._reading.close()
+            self._writing.close()
 
     @contextmanager
-    def _using(self) -> Iterator[apsw.Connection]:
-        with self._lock:
+    def _to_read(self) -> Iterator[apsw.Connection]:
+        with self._reading_lock:
             try:
-                yield self._connection
-            except apsw.Error as exc:
-                raise WardUnavailableError("state of the ward: can't be read or written") from exc
+                # A file that was removed or replaced can still be read, and no switch of another process would reach us.
+                if _identity(self._path) != self._file:
+                    raise WardUnavailableError("state of the ward: the file was replaced since it was opened")
+                yield self._reading
+            except (apsw.Error, OSError) as exc:
+                raise WardUnavailableError("state of the ward: can't be read") from exc
+
+    @contextmanager
+    def _to_write(self, within_s: float) -> Iterator[apsw.Connection]:
+        if not self._writing_lock.acquire(timeout=within_s):
+            raise WardUnavailableError(f"state of the ward: can't be written within {within_s} s")
+        try:
+            self._writing.set_busy_timeout(int(within_s * 1_000))
+            yield self._writing
+        except apsw.Error as exc:
+            raise WardUnavailableError("state of the ward: can't be written") from exc
+        finally:
+            self._writing_lock.release()
 
 
-def quiet_key(index_key: IndexKey, tenant: str, service_id: str, patient_id: str, user: str | None) -> str:
-    """For whom a finding is the same: a patient at a service, or such a patient and one user (`Type/id`)."""
-    who = msgspec.json.encode((tenant, service_id, patient_id, user))
+def quiet_key(index_key: IndexKey, client_id: str, service_id: str, patient_id: str, user: str | None) -> str:
+    """For whom a finding is the same: one client's patient at a service, or such a patient and one user (`Type/id`).
+
+    A patient's id is one person's only within one client.
+    """
+    who = msgspec.json.encode((client_id, service_id, patient_id, user))
     return keyed_digest(index_key, "shown-to", who)
 
 
-def fingerprint(
-    index_key: IndexKey, model_id: str, model_version: str, finding: Finding, gaps: tuple[str, ...] = ()
-) -> str:
-    """Equal for findings that say and offer the same: model, decision, urgency, headline, proposals, and what was lacking."""
-    offered = [(proposal.code.system, proposal.code.code) for proposal in finding.proposals]
-    said = (model_id, model_version, finding.code, finding.urgency, finding.headline, finding.missing, gaps, offered)
+def fingerprint(index_key: IndexKey, card: Card) -> str:
+    """Equal for cards that read the same and offer the same; only ids may differ."""
+    offered = [(suggestion.label, suggestion.action.to_json()) for suggestion in card.suggestions]
+    said = (card.kind, card.indicator, card.summary, card.detail, offered)
     return keyed_digest(index_key, "finding", msgspec.json.encode(said))
 
 
 def may_be_quieted(finding: Finding) -> bool:
     """Whether a repetition may be left out: never of what is critical."""
     return finding.urgency != "critical"
+
+
+def _purge(connection: apsw.Connection, start: str, oldest: int) -> None:
+    """Forgets what is older, among the rows that follow `start`: keys are digests, so each row's turn comes."""
+    connection.execute(
+        """DELETE FROM shown WHERE key IN (SELECT key FROM
+        (SELECT key, moment FROM shown WHERE key > ? ORDER BY key LIMIT ?) WHERE moment < ?)""",
+        (start, _LOOKED_THROUGH, oldest),
+    )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _switch(row: Any) -> Switch:

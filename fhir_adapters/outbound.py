@@ -28,6 +28,8 @@ Resolve: TypeAlias = Callable[..., Sequence[tuple[Any, ...]]]
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")  # RFC 8215
+# What `is_global` lets through and nobody's server has: 6to4 anycast, site-local, documentation (RFC 7526, 3879, 9637).
+_NOT_PUBLIC = (IPv4Network("192.88.99.0/24"), IPv6Network("fec0::/10"), IPv6Network("3fff::/20"))
 _CONNECT_EACH_S = 2.0  # so that one dead address of several leaves time for the next
 
 
@@ -49,6 +51,8 @@ class AddressPolicy:
             return host.lower().strip("[]") in LOOPBACK_HOSTS
         if any(real.version == network.version and real in network for network in self.networks):
             return not (real.is_multicast or real.is_unspecified)
+        if any(real.version == network.version and real in network for network in _NOT_PUBLIC):
+            return False
         return real.is_global and not (real.is_multicast or real.is_reserved or real.is_unspecified)
 
     def connect(self, host: str, port: int, timeout_s: float) -> socket.socket:

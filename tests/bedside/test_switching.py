@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -7,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from audit.commitments import keyed_digest
 from audit.entry import SwitchEntry, parse_entry
+from audit.keys import load_keys
 from audit.merkle import LeafIndex
 from audit.storage.sqlite import SqliteStorage
+from bedside.switching import operator_name
 from tests.cds_service import patients
 from tests.conftest import ORIGIN, RunningBedside, clean_environment, run_bedside
 
@@ -115,3 +121,66 @@ def test_switching_is_shown_by_the_log_and_leaves_it_whole(bedside: RunningBedsi
     verified = bedside.run("audit", "verify", str(bedside.audit))
     assert verified.returncode == 0, verified.stdout
     assert ORIGIN in verified.stdout
+
+
+@pytest.fixture
+def broken_model(tmp_path: Path) -> dict[str, str]:
+    """An environment with one enabled model more, whose graph was altered since it was released."""
+    folder = tmp_path / "north_models"
+    shutil.copytree(Path(__file__).parents[2] / "model_artifacts" / "prevent_cvd", folder)
+    with (folder / "model.onnx").open("ab") as graph:
+        graph.write(b"altered")
+    info = tmp_path / "north_models-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: north_models\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bedside.models]\nnorth = north_models\n")
+    return clean_environment(
+        BEDSIDE_AUDIT_DIRECTORY=str(tmp_path / "audit"),
+        BEDSIDE_AUDIT_ORIGIN=ORIGIN,
+        BEDSIDE_STATE_DIRECTORY=str(tmp_path / "state"),
+        BEDSIDE_MODELS_ENABLED="icu_mortality north",
+        PYTHONPATH=os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2]))),
+    )
+
+
+def test_switching_off_works_while_a_model_can_not_be_loaded(broken_model: dict[str, str]) -> None:
+    """A running service has it in memory still, and it may be the reason for switching off."""
+    assert run_bedside("audit", "init", "--origin", ORIGIN, environment=broken_model).returncode == 0
+    done = run_bedside("switch", "off", "--service", "icu-mortality", "--reason", "safety", environment=broken_model)
+    assert (done.returncode, done.stdout) == (0, "service icu-mortality of tenant default: off\n"), done.stderr
+    assert "is altered" in done.stderr
+    assert "whether there is a service icu-mortality was not checked" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "message"),
+    [("on", "icu-mortality", "is altered"), ("off", "a name", "expected letters, digits and ._:+-, got 'a name'")],
+)
+def test_switching_while_a_model_can_not_be_loaded_is_off_only_and_by_a_code(
+    verb: str, name: str, message: str, broken_model: dict[str, str]
+) -> None:
+    done = run_bedside("switch", verb, "--service", name, "--reason", "other", environment=broken_model)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert run_bedside("switch", "list", environment=broken_model).stdout == "nothing is off\n"
+
+
+def test_switching_is_logged_under_the_account_whatever_the_environment_says(tmp_path: Path) -> None:
+    environment = clean_environment(
+        BEDSIDE_AUDIT_DIRECTORY=str(tmp_path / "audit"),
+        BEDSIDE_AUDIT_ORIGIN=ORIGIN,
+        BEDSIDE_STATE_DIRECTORY=str(tmp_path / "state"),
+        LOGNAME="somebody-else",
+        USER="somebody-else",
+    )
+    run_bedside("audit", "init", "--origin", ORIGIN, environment=environment)
+    run_bedside("switch", "off", "--all", "--reason", "safety", environment=environment)
+    index_key = load_keys(tmp_path / "audit").index_key
+    account = pwd.getpwuid(os.getuid()).pw_name
+    assert _newest_switch(tmp_path / "audit").operator == keyed_digest(index_key, "operator", account.encode())
+
+
+def test_switching_names_an_account_without_a_name_by_its_number() -> None:
+    numbers = {entry.pw_uid for entry in pwd.getpwall()}
+    unnamed = next(number for number in range(50_000, 60_000) if number not in numbers)
+    assert operator_name(unnamed) == f"uid:{unnamed}"

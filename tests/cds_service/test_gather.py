@@ -109,8 +109,8 @@ def test_gather_a_page_with_another_behind_it_is_a_part_if_it_is_less_than_was_w
 
 def test_gather_prefetch_alone_asks_nobody() -> None:
     gathered = _gather(FOUND)
-    assert gathered.prefetched == ("patient", "conditions", "some_labs")
-    assert (gathered.fetched, gathered.failed, gathered.fhir_origin, gathered.gaps) == ((), (), None, ())
+    assert gathered.came.prefetched == ("patient", "conditions", "some_labs")
+    assert (gathered.came.fetched, gathered.came.failed, gathered.came.fhir_origin, gathered.gaps) == ((), (), None, ())
     assert gathered.record.observation_count == 1
     assert len(gathered.record.conditions) == 1
 
@@ -127,15 +127,15 @@ def test_gather_fhir_alone_asks_everything_once_with_the_token() -> None:
         }
     ]
     assert [token and token.access_token for token in fetch.tokens] == [patients.CANARY_TOKEN]
-    assert gathered.fetched == ("patient", "conditions", "some_labs")
-    assert gathered.fhir_origin == "https://fhir.example.org"
+    assert gathered.came.fetched == ("patient", "conditions", "some_labs")
+    assert gathered.came.fhir_origin == "https://fhir.example.org"
 
 
 def test_gather_partial_prefetch_fetches_only_what_is_missing() -> None:
     fetch = RecordingFetch()
     gathered = _gather({key: FOUND[key] for key in ("patient", "some_labs")}, fetch)
     assert [list(urls) for urls in fetch.asked] == [["conditions"]]
-    assert (gathered.prefetched, gathered.fetched) == (("patient", "some_labs"), ("conditions",))
+    assert (gathered.came.prefetched, gathered.came.fetched) == (("patient", "some_labs"), ("conditions",))
 
 
 @pytest.mark.parametrize("outcome", [OUTCOME, {"resourceType": "Bundle", "entry": [{"resource": OUTCOME}]}, "canary"])
@@ -143,7 +143,7 @@ def test_gather_an_error_as_the_servers_answer_is_a_failure(outcome: Any) -> Non
     """Status 200 and an OperationOutcome: once counted as fetched, and missing diagnoses were told as an abstention."""
     sent = {key: FOUND[key] for key in ("patient", "conditions")}
     gathered = _gather(sent, RecordingFetch(some_labs=outcome))
-    assert (gathered.fetched, gathered.failed) == ((), ("some_labs",))
+    assert (gathered.came.fetched, gathered.came.failed) == ((), ("some_labs",))
     with pytest.raises(MissingDataError) as caught:
         _gather({"patient": FOUND["patient"], "some_labs": None}, RecordingFetch(conditions=outcome))
     assert caught.value.keys == ("conditions",)
@@ -154,7 +154,7 @@ def test_gather_null_is_an_answer_and_is_never_asked_again() -> None:
     fetch = RecordingFetch()
     gathered = _gather({"patient": FOUND["patient"], "conditions": None, "some_labs": None}, fetch)
     assert fetch.asked == []
-    assert (gathered.failed, gathered.gaps) == ((), ())
+    assert (gathered.came.failed, gathered.gaps) == ((), ())
 
 
 def test_gather_null_for_the_patient_is_no_error() -> None:
@@ -199,7 +199,7 @@ def test_gather_never_asks_with_a_token_for_another_patient() -> None:
 
 def test_gather_optional_data_that_cannot_be_had_is_a_gap_and_not_an_absence() -> None:
     gathered = _gather(None, RecordingFetch(some_labs=UpstreamStatusError(500)))
-    assert gathered.failed == ("some_labs",)
+    assert gathered.came.failed == ("some_labs",)
     assert gathered.gaps == ("some labs: not received, so what the record holds of it is unknown",)
 
 
@@ -208,7 +208,7 @@ def test_gather_a_failure_that_widens_is_told_as_that() -> None:
     queries = (PERSON, DIAGNOSES, replace(LABS, widens=True))
     request = parse_hook_request(patients.encoded(patients.call({k: FOUND[k] for k in ("patient", "conditions")})))
     gathered = gather(request, queries, _nothing, NOW)
-    assert gathered.failed == ("some_labs",)
+    assert gathered.came.failed == ("some_labs",)
     assert gathered.gaps == ("some labs: could not be had, so this estimate is less certain than one made with it",)
 
 
@@ -216,7 +216,7 @@ def test_gather_a_server_that_may_not_be_asked_is_not_named() -> None:
     refused = OriginNotAllowedError("fhir server: expected an allowed one, got another")
     fetch = RecordingFetch(some_labs=refused)
     gathered = _gather({key: FOUND[key] for key in ("patient", "conditions")}, fetch)
-    assert gathered.fhir_origin is None
+    assert gathered.came.fhir_origin is None
 
 
 def test_gather_a_first_page_is_replaced_by_the_whole() -> None:
@@ -238,14 +238,14 @@ def test_gather_of_a_query_with_a_count_the_first_pages_are_enough() -> None:
     page = patients.encoded(FOUND["some_labs"])
     gathered = _gather(None, RecordingFetch(some_labs=UpstreamTooLargeError("fhir pages", (page, page))))
     assert gathered.record.observation_count == 1
-    assert (gathered.failed, gathered.gaps) == ((), ())
+    assert (gathered.came.failed, gathered.gaps) == ((), ())
 
 
 def test_gather_of_a_query_with_a_count_fewer_than_it_are_used_and_said() -> None:
     page = patients.encoded(FOUND["some_labs"])
     gathered = _gather(None, RecordingFetch(some_labs=UpstreamTooLargeError("fhir pages", (page,))))
     assert gathered.record.observation_count == 1
-    assert gathered.failed == ()
+    assert gathered.came.failed == ()
     assert gathered.gaps == ("some labs: only the newest were received, so older ones may be in the record",)
 
 
@@ -279,4 +279,4 @@ def test_gather_names_of_the_server_its_origin_only(server: str) -> None:
         key: [patients.encoded(FOUND[key])] for key in urls
     }
     request = parse_hook_request(patients.encoded(patients.call(None, fhirServer=server)))
-    assert gather(request, QUERIES, fetch, NOW).fhir_origin == "https://fhir.example.org"
+    assert gather(request, QUERIES, fetch, NOW).came.fhir_origin == "https://fhir.example.org"

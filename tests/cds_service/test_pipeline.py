@@ -152,10 +152,12 @@ def test_pipeline_one_failing_model_leaves_the_other_services_alone(
 def test_pipeline_missing_data_is_recorded_before_it_is_refused(make_desk: MakeDesk, audit_log: AuditLog) -> None:
     desk = make_desk()
     with pytest.raises(MissingDataError):
-        answer(patients.encoded(patients.call({})), desk.services[0], CALLER, desk)
+        answer(patients.encoded(patients.call({"hba1c": None})), desk.services[0], CALLER, desk)
     entry = _entry(audit_log)
     assert (entry["status"], entry["cards"], entry["output"]) == ("missing-data", [], None)
-    assert entry["request"]["prefetch_failed"] == ["patient", "conditions", "active_medications"]
+    keys = [query.name for query in desk.services[0].queries]
+    assert entry["request"]["prefetch_present"] == ["hba1c"]
+    assert entry["request"]["prefetch_failed"] == [key for key in keys if key != "hba1c"]
 
 
 def test_pipeline_a_call_that_is_none_is_not_recorded(make_desk: MakeDesk, audit_log: AuditLog) -> None:

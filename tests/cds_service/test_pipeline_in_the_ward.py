@@ -139,6 +139,42 @@ def test_ward_after_something_critical_or_a_failure_the_old_finding_is_news_agai
     assert len(_call(_after(desk, minute))[0]["cards"]) == 1
 
 
+def test_ward_one_clients_card_silences_no_other_client(make_desk: MakeDesk) -> None:
+    """Two EHRs of one tenant may each have a Patient/1, and they are not one person."""
+    desk = make_desk(quiet=HOUR)
+    _call(desk)
+    assert len(_call(_after(desk, 1), who=caller(id="west-ehr"))[0]["cards"]) == 1
+
+
+def test_ward_a_quiet_finding_is_still_filed(make_desk: MakeDesk) -> None:
+    desk = make_desk(quiet=HOUR)
+    filing = caller(takes_system_actions=True)
+    _call(desk, who=filing)
+    answered, entry = _call(_after(desk, 1), who=filing)
+    assert answered["cards"] == []
+    assert len(answered["systemActions"]) == len(entry.system_actions) == 1
+
+
+def test_ward_an_answer_too_late_for_its_deadline_counts_as_not_shown(make_desk: MakeDesk) -> None:
+    desk = make_desk(quiet=HOUR)
+    late = caller(deadline_s=1e-6)
+    assert [len(_call(_after(desk, minute), who=late)[0]["cards"]) for minute in (0, 1)] == [1, 1]
+
+
+def test_ward_a_switch_thrown_during_a_call_holds_for_it(make_desk: MakeDesk, ward: Ward) -> None:
+    desk = make_desk()
+    service = desk.services[0]
+
+    def interpret(assessment: Any, manifest: Any) -> Any:
+        ward.set_switch("model", "prevent_cvd", tenant=TENANT, off=True, reason="safety", moment=NOW)
+        return service.model.interpret(assessment, manifest)
+
+    during = replace(desk, services=(replace(service, model=replace(service.model, interpret=interpret)),))
+    answered, entry = _call(during)
+    assert answered["cards"] == []
+    assert (entry.status, entry.cards) == ("switched-off", ())
+
+
 def test_ward_silence_is_for_the_patient_or_for_each_user(make_desk: MakeDesk) -> None:
     desk = make_desk(quiet=HOUR)
     _call(desk)

@@ -46,7 +46,7 @@ def _leaves(kind: type[errors.ServiceError]) -> set[type[errors.ServiceError]]:
 def _new(kind: type[errors.ServiceError]) -> errors.ServiceError:
     match kind:
         case errors.MissingDataError:
-            return errors.MissingDataError("text", ())
+            return errors.MissingDataError("text", (), errors.Came())
         case errors.TooManyCallsError:
             return errors.TooManyCallsError("text", 1)
         case _:

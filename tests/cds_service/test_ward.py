@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import itertools
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
 from audit.commitments import IndexKey
+from cds_service.cards import Card, present
 from cds_service.ward import Ward, WardUnavailableError, fingerprint, may_be_quieted, quiet_key
 from fhir_adapters.codes import LOINC, Code
 from model_artifacts.assessment import Finding, OrderLab
+from model_artifacts.runtime import ReleasedModel
 from tests.cds_service.patients import PATIENT_ID
 from tests.conftest import NOW
 
@@ -29,6 +36,15 @@ FINDING = Finding(
     proposals=(OrderLab(Code(LOINC, "4548-4"), "HbA1c", "unknown"),),
 )
 MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def locked(ward: Ward, tmp_path: Path) -> Iterator[apsw.Connection]:
+    """Another writer that keeps the file locked until it rolls back."""
+    other = apsw.Connection(str(tmp_path / "ward.sqlite3"))
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
 
 
 def _off(ward: Ward, tenant: str = "north", service: str = "s", model: str = "m") -> str | None:
@@ -89,6 +105,50 @@ def test_ward_forgets_what_is_older_than_any_window(ward: Ward) -> None:
     assert ward.shown_at("k0", "a", NOW - MINUTE) == NOW
 
 
+def test_ward_looks_through_few_rows_at_once_for_what_it_may_forget(ward: Ward, tmp_path: Path) -> None:
+    """A purge of everything would keep every process waiting."""
+    other = apsw.Connection(str(tmp_path / "ward.sqlite3"))
+    long_ago = int((NOW - timedelta(days=400)).timestamp() * 1_000_000)
+    with other:
+        other.executemany("INSERT INTO shown VALUES (?, 'a', ?)", ((f"{n:064x}", long_ago) for n in range(3_000)))
+    for _ in range(512):
+        ward.remember("0", "a", NOW)
+    assert next(other.execute("SELECT count(*) FROM shown"))[0] == 3_001 - 2_048
+    other.close()
+
+
+def test_ward_switches_are_known_at_once_while_another_writer_keeps_the_file(
+    ward: Ward, locked: apsw.Connection
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        noted = [pool.submit(ward.remember, f"k{number}", "a", NOW) for number in range(4)]
+        time.sleep(0.02)
+        started = time.monotonic()
+        assert _off(ward) is None
+        assert time.monotonic() - started < 0.05
+        assert all(isinstance(one.exception(), WardUnavailableError) for one in noted)
+
+
+def test_ward_gives_up_noting_a_finding_soon(ward: Ward, locked: apsw.Connection) -> None:
+    started = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        noted = [pool.submit(ward.remember, f"k{number}", "a", NOW) for number in range(8)]
+        assert all(isinstance(one.exception(), WardUnavailableError) for one in noted)
+    assert time.monotonic() - started < 1
+
+
+def test_ward_doubts_what_was_shown_before_a_finding_it_could_not_note(ward: Ward, locked: apsw.Connection) -> None:
+    locked.execute("ROLLBACK")
+    ward.remember("k", "a", NOW)
+    locked.execute("BEGIN IMMEDIATE")
+    with pytest.raises(WardUnavailableError):
+        ward.remember("k", "b", NOW + MINUTE)
+    assert ward.shown_at("k", "a", NOW) is None  # the last one shown was b
+    locked.execute("ROLLBACK")
+    ward.remember("k", "a", NOW + 2 * MINUTE)
+    assert ward.shown_at("k", "a", NOW) == NOW + 2 * MINUTE
+
+
 def test_ward_serves_many_threads(ward: Ward) -> None:
     def work(number: int) -> bool:
         ward.remember(f"k{number}", "a", NOW)
@@ -96,6 +156,11 @@ def test_ward_serves_many_threads(ward: Ward) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(200)))
+
+
+def _card(prevent: ReleasedModel, **changes: Any) -> Card:
+    ids = itertools.count()
+    return present(replace(FINDING, **changes), prevent.manifest, "p", None, lambda: str(next(ids)))
 
 
 @pytest.mark.parametrize(
@@ -106,16 +171,18 @@ def test_ward_serves_many_threads(ward: Ward) -> None:
         {"urgency": "critical"},
         {"missing": ()},
         {"proposals": ()},
+        {"statements": ("20 of 100",)},
+        {"figures": (("10-year risk of heart failure", "40 %"),)},
+        {"considerations": ("Stopping the drug is an option.",)},
     ],
 )
-def test_ward_a_finding_that_reads_or_offers_otherwise_is_another(changes: dict[str, object]) -> None:
-    same = fingerprint(KEY, "m", "1.0.0", FINDING)
-    assert same == fingerprint(KEY, "m", "1.0.0", replace(FINDING, statements=("more words",)))
-    assert same != fingerprint(KEY, "m", "1.0.0", replace(FINDING, **changes))  # type: ignore[arg-type]
-    assert same != fingerprint(KEY, "m", "1.0.1", FINDING)
+def test_ward_a_card_that_reads_or_offers_otherwise_is_another(changes: dict[str, Any], prevent: ReleasedModel) -> None:
+    same = fingerprint(KEY, _card(prevent))
+    assert same == fingerprint(KEY, replace(_card(prevent), uuid="another"))
+    assert same != fingerprint(KEY, _card(prevent, **changes))
 
 
-def test_ward_quiet_keys_tell_patients_services_tenants_and_users_apart() -> None:
+def test_ward_quiet_keys_tell_patients_services_clients_and_users_apart() -> None:
     keys = {
         quiet_key(KEY, *parts)
         for parts in (
@@ -136,7 +203,7 @@ def test_ward_critical_findings_are_never_quieted() -> None:
 
 
 def test_ward_file_is_private_and_holds_nothing_of_a_patient(ward: Ward, tmp_path: Path) -> None:
-    ward.remember(quiet_key(KEY, "t", "s", PATIENT_ID, None), fingerprint(KEY, "m", "1", FINDING), NOW)
+    ward.remember(quiet_key(KEY, "t", "s", PATIENT_ID, None), "ab" * 32, NOW)
     files = list(tmp_path.glob("ward.sqlite3*"))
     assert stat.S_IMODE((tmp_path / "ward.sqlite3").stat().st_mode) == 0o600
     content = b"".join(path.read_bytes() for path in files)
@@ -158,5 +225,18 @@ def test_ward_that_was_damaged_while_open_is_unavailable(ward: Ward, tmp_path: P
     other = sqlite3.connect(tmp_path / "ward.sqlite3")
     other.execute("DROP TABLE switches")
     other.close()
-    with pytest.raises(WardUnavailableError, match="can't be read or written"):
+    with pytest.raises(WardUnavailableError, match=r"^state of the ward: can't be read$"):
         _off(ward)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["removed", "replaced"])
+def test_ward_whose_file_is_no_longer_there_is_unavailable(again: bool, ward: Ward, tmp_path: Path) -> None:
+    """It could still be read, and a switch set in the new file would never be seen."""
+    assert _off(ward) is None
+    for path in tmp_path.glob("ward.sqlite3*"):
+        path.unlink()
+    if again:
+        Ward.open(tmp_path / "ward.sqlite3").close()
+    for ask in (lambda: _off(ward), ward.switches, lambda: ward.shown_at("k", "a", NOW)):
+        with pytest.raises(WardUnavailableError):
+            ask()
