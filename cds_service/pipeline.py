@@ -89,6 +89,7 @@ class Judged:
 
 
 FAILED = Judged(None, None)
+LATE = "late"
 
 
 def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> bytes:
@@ -209,11 +210,12 @@ def _status(judged: Judged, hidden: str | None) -> str:
 
 
 def _remember(call: Call, shown_as: str | None, desk: Desk) -> None:
-    is_late = time.monotonic() - call.started > call.caller.client.deadline_s  # perhaps nobody waits for it any more
-    if shown_as is None or is_late:
+    if shown_as is None:
         return
+    # Perhaps nobody waits any more for an answer that comes too late: after it, whatever comes next is news.
+    is_late = time.monotonic() - call.started > call.caller.client.deadline_s
     try:
-        desk.ward.remember(_quiet_key(call, desk), shown_as, call.received_at)
+        desk.ward.remember(_quiet_key(call, desk), LATE if is_late else shown_as, call.received_at)
     except ServiceError as exc:  # it will be shown once more, which is the safe side
         log.error("shown finding not remembered", extra={"error": type(exc).__name__})
 

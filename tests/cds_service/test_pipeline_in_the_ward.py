@@ -159,6 +159,7 @@ def test_ward_an_answer_too_late_for_its_deadline_counts_as_not_shown(make_desk:
     desk = make_desk(quiet=HOUR)
     late = caller(deadline_s=1e-6)
     assert [len(_call(_after(desk, minute), who=late)[0]["cards"]) for minute in (0, 1)] == [1, 1]
+    assert [len(_call(_after(desk, minute))[0]["cards"]) for minute in (2, 3)] == [1, 0]
 
 
 def test_ward_a_switch_thrown_during_a_call_holds_for_it(make_desk: MakeDesk, ward: Ward) -> None:
