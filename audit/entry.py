@@ -55,8 +55,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hook request: what came, never what it said.
 
     `prefetch_present` are the keys that were sent, `prefetch_missing` those that were not and could be fetched,
-    `prefetch_failed` those that could be had neither way. `body` is a keyed digest of the request body. `prefetch` names the service's own keys. `hook_instance` is the
-    UUID that CDS Hooks asks for; a client's that isn't a UUID has to be replaced by its keyed digest.
+    `prefetch_failed` those that could be had neither way, by the names of the service's own keys. `body` is a keyed digest
+    of the request body. `hook_instance` is the UUID that CDS Hooks asks for; a client's that isn't a UUID has to be
+    replaced by its keyed digest.
     """
 
     hook: Code

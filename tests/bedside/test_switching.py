@@ -152,16 +152,21 @@ def test_switching_off_works_while_a_model_can_not_be_loaded(broken_model: dict[
     assert "whether there is a service icu-mortality was not checked" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("verb", "name", "message"),
-    [("on", "icu-mortality", "is altered"), ("off", "a name", "expected letters, digits and ._:+-, got 'a name'")],
-)
-def test_switching_while_a_model_can_not_be_loaded_is_off_only_and_by_a_code(
-    verb: str, name: str, message: str, broken_model: dict[str, str]
-) -> None:
-    done = run_bedside("switch", verb, "--service", name, "--reason", "other", environment=broken_model)
+def test_switching_on_needs_every_model_to_load(broken_model: dict[str, str]) -> None:
+    run_bedside("audit", "init", "--origin", ORIGIN, environment=broken_model)
+    what = ("--service", "icu-mortality", "--reason", "other")
+    run_bedside("switch", "off", *what, environment=broken_model)
+    done = run_bedside("switch", "on", *what, environment=broken_model)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is altered" in done.stderr
+    assert run_bedside("switch", "list", environment=broken_model).stdout.startswith("off: service icu-mortality")
+
+
+def test_switching_off_a_name_that_is_not_checked_takes_codes_only(broken_model: dict[str, str]) -> None:
+    """The log has no room for anything else."""
+    done = run_bedside("switch", "off", "--service", "a name", "--reason", "other", environment=broken_model)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "expected letters, digits and ._:+-, got 'a name'" in done.stderr
     assert run_bedside("switch", "list", environment=broken_model).stdout == "nothing is off\n"
 
 
