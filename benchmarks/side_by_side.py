@@ -60,6 +60,7 @@ def bedside_server(folder: Path, client: BenchmarkClient) -> Iterator[Server]:
         "BEDSIDE_AUDIT_DIRECTORY": str(directory),
         "BEDSIDE_AUDIT_ORIGIN": ORIGIN,
         "BEDSIDE_AUDIT_DEADLINE_MS": "10000",  # a slow disk must show as time, not as refusals
+        "BEDSIDE_FHIR_DEADLINE_S": "30",  # a call's, of which the log's is a part
         "BEDSIDE_MODELS_ENABLED": " ".join(released_models()),
     }
     with running(["-m", "bedside", "serve"], port, environment) as server:

@@ -3,8 +3,9 @@
 The only module that may import requests. A client serves one hook request: its token is the caller's, its deadline the
 request's. What it guards against (CDS Hooks 2.0 "Security", SMART App Launch 2.2.0 "app-launch", and plain SSRF):
 
-1. the base's origin must be allowed by configuration; http is for loopback only;
-2. every URL, next links included, must have the base's origin, so the token goes nowhere else; redirects are refused;
+1. the base must be allowed by configuration, and be no more than a base: no query, no fragment; http is for loopback only;
+2. every URL must lie under the base, and a next link on its origin (servers page at paths of their own), so the token goes
+   nowhere else; dot segments are refused, encoded ones too, as a server may resolve them; redirects are refused;
 3. no proxies, netrc or certificates from the environment;
 4. a total deadline holds even for a server that drips a byte per second: a watchdog shuts the socket, and `fetch_all` stops
    waiting whatever happens;
@@ -16,12 +17,13 @@ Errors name no URL, token or body: they are raised `from None`, as the causes' t
 
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qs, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -54,12 +56,16 @@ _MAX_PARALLEL = 8
 class FhirClient:
     """Reads JSON from one FHIR server with one token until one deadline.
 
-    `allowed_origins` are `scheme://host[:port]`; `timeout_s` bounds connecting and each read; `deadline` is a moment of
-    `clock` (monotonic seconds) that bounds everything; `max_bytes` bounds the sum of all pages of one `read`. `ca_file` is a
-    PEM file where the hospital has a certification authority of its own. `policy` says which addresses may be contacted,
-    `headers` go with every request. Safe to use from several threads.
+    `allowed_servers` are base URLs, to which the base must be equal save for a last slash, a default port and the host's case;
+    `allowed_origins` are `scheme://host[:port]`, for callers that have compared the base themselves. `timeout_s` bounds
+    connecting and each read; `deadline` is a moment of `clock` (monotonic seconds) that bounds everything; `max_bytes` bounds
+    the sum of all pages of one `read`. `ca_file` is a PEM file where the hospital has a certification authority of its own.
+    `policy` says which addresses may be contacted; `headers` go with every request, save those the client itself sets. Safe to
+    use from several threads.
 
-    Raises: OriginNotAllowedError if the base is not allowed.
+    Raises:
+        OriginNotAllowedError: the base is not allowed.
+        ValueError: a header has a character other than printable ASCII.
     """
 
     def __init__(
@@ -67,7 +73,8 @@ class FhirClient:
         base_url: str,
         token: str | None,
         *,
-        allowed_origins: Iterable[str],
+        allowed_servers: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
         policy: AddressPolicy = ANYWHERE_PUBLIC,
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
@@ -80,17 +87,19 @@ class FhirClient:
         self._base = base_url.rstrip("/") + "/"
         parts = _split(self._base)
         self._origin = _origin(parts)
-        if self._origin not in {_origin(_split(origin)) for origin in allowed_origins}:  # (1)
-            raise OriginNotAllowedError("fhir server: expected an allowed origin, got another")
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-            raise OriginNotAllowedError("fhir server: expected https beyond loopback, got http")
+        if "?" in base_url or "#" in base_url:  # (1)
+            raise OriginNotAllowedError("fhir server: expected no query or fragment, got one")
+        is_server = _server(parts) in {_server(_split(server)) for server in allowed_servers}
+        if not (is_server or self._origin in {_origin(_split(origin)) for origin in allowed_origins}):
+            raise OriginNotAllowedError("fhir server: expected an allowed one, got another")
+        _check_scheme(parts)
         self._base_path = parts.path
         self._timeout_s = timeout_s
         self._deadline = deadline
         self._max_pages = max_pages
         self._max_bytes = max_bytes
         self._clock = clock
-        self._session = _session(token, ca_file, policy, headers or {})
+        self._session = _session(token, ca_file, policy, headers or {}, "application/fhir+json")
 
     def __enter__(self) -> "FhirClient":
         return self
@@ -139,6 +148,8 @@ class FhirClient:
         parts = _split(absolute)
         if _origin(parts) != self._origin or not parts.path.startswith(path):
             raise OriginNotAllowedError("fhir url: expected one on the fhir server, got another place")
+        if any(segment.partition(";")[0] in (".", "..") for segment in re.split(r"[/\\]", unquote(parts.path))):
+            raise OriginNotAllowedError("fhir url: expected no dot segment, got one")
         return absolute
 
     def _get(self, url: str, max_bytes: int, before: tuple[bytes, ...]) -> bytes:
@@ -151,20 +162,19 @@ def fetch_document(
     *,
     policy: AddressPolicy,
     timeout_s: float,
+    deadline: float = math.inf,
     max_bytes: int,
     ca_file: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """The document at `url`, which the caller has found on its list; read whole within `timeout_s`.
+    """The document at `url`, which the caller has found on its list; read whole within `timeout_s` and before `deadline`.
 
     Raises: a leaf of FhirUpstreamError, also for http beyond loopback.
     """
-    parts = _split(url)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-        raise OriginNotAllowedError("url: expected https beyond loopback, got http")
-    deadline = clock() + timeout_s
-    with _session(None, ca_file, policy, {"Accept": "application/json"}) as session:
-        return _get(session, url, _Limits(timeout_s, max_bytes, max_bytes, ()), lambda: deadline - clock())
+    _check_scheme(_split(url))
+    until = min(deadline, clock() + timeout_s)
+    with _session(None, ca_file, policy, {}, "application/json") as session:
+        return _get(session, url, _Limits(timeout_s, max_bytes, max_bytes, ()), lambda: until - clock())
 
 
 class _Limits(NamedTuple):
@@ -257,7 +267,9 @@ def _split(url: str) -> SplitResult:
         raise OriginNotAllowedError("fhir url: expected no blank, control character or backslash, got one")
     try:
         parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        # Encoded or foreign characters in a host are read differently by each parser, and a zone names an own interface.
+        is_plain = parts.netloc.isascii() and "@" not in parts.netloc and "%" not in parts.netloc
+        if parts.scheme not in _PORTS or not parts.hostname or not is_plain:
             raise OriginNotAllowedError("fhir url: expected http(s)://host, got another form")
         _ = parts.port
     except ValueError:
@@ -267,6 +279,16 @@ def _split(url: str) -> SplitResult:
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme]
+
+
+def _server(parts: SplitResult) -> tuple[tuple[str, str, int], str]:
+    return _origin(parts), parts.path.rstrip("/")
+
+
+def _check_scheme(parts: SplitResult) -> None:
+    """Raises: OriginNotAllowedError for http beyond loopback, where anyone could read the token and write the answer."""
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise OriginNotAllowedError("url: expected https beyond loopback, got http")
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -309,13 +331,16 @@ class _Adapter(HTTPAdapter):
 
 
 def _session(
-    token: str | None, ca_file: str | None, policy: AddressPolicy, headers: Mapping[str, str]
+    token: str | None, ca_file: str | None, policy: AddressPolicy, headers: Mapping[str, str], accept: str
 ) -> requests.Session:
+    if not all(text.isascii() and text.isprintable() for header in headers.items() for text in header):
+        raise ValueError("header: expected printable ascii, got another character")
     session = requests.Session()
     session.trust_env = False  # (3)
     session.verify = ca_file or True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.update({"Accept": "application/fhir+json", "Accept-Encoding": "identity", **headers})
+    session.headers.update(headers)
+    session.headers.update({"Accept": accept, "Accept-Encoding": "identity"})  # (5)
     if token is not None:
         session.headers["Authorization"] = f"Bearer {token}"
     adapter = _Adapter(policy)

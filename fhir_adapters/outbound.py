@@ -5,7 +5,7 @@ the next moment (DNS rebinding). So a name is resolved once, its addresses are j
 judged address; TLS still asks for the name. Private networks, where hospitals' servers lie, are opened one by one by the
 configuration; this machine itself only where the URL says so literally.
 
-Knows urllib3 and the watchdog's connections, and nothing of FHIR. `fetch_document` gets a key set or any other document.
+Knows urllib3, and neither requests nor FHIR; the connection classes that call `open_socket` are the watchdog's.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias
 
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -27,10 +27,18 @@ Resolve: TypeAlias = Callable[..., Sequence[tuple[Any, ...]]]
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
-_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")  # RFC 8215
-# What `is_global` lets through and nobody's server has: 6to4 anycast, site-local, documentation (RFC 7526, 3879, 9637).
-_NOT_PUBLIC = (IPv4Network("192.88.99.0/24"), IPv6Network("fec0::/10"), IPv6Network("3fff::/20"))
-_CONNECT_EACH_S = 2.0  # so that one dead address of several leaves time for the next
+# What `is_global` lets through, in some versions of Python, and nobody's server has.
+_NOT_PUBLIC = (
+    IPv4Network("168.63.129.16/32"),  # the host's agent, as a virtual machine in Azure sees it
+    IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890; also a metadata service of Oracle's cloud
+    IPv4Network("192.88.99.0/24"),  # 6to4 anycast, RFC 7526
+    IPv6Network("2001::/32"),  # Teredo, RFC 4380: leads to two IPv4 addresses, and neither need be the server's
+    IPv6Network("3fff::/20"),  # documentation, RFC 9637
+    # RFC 8215. Where in it the IPv4 address lies is the site's choice (RFC 6052, 2.2), so none can be read out of it.
+    IPv6Network("64:ff9b:1::/48"),
+    IPv6Network("fec0::/10"),  # site-local, RFC 3879
+)
+_CONNECT_AT_LEAST_S = 0.25  # of several addresses; less would give up on one that is merely far away
 
 
 class AddressRefusedError(OSError):
@@ -47,8 +55,9 @@ class AddressPolicy:
     def permits(self, address: Address, host: str) -> bool:
         """Whether `address`, to which the URL's `host` resolved, may be connected to."""
         real = _unwrapped(address)
-        if real.is_loopback:
-            return host.lower().strip("[]") in LOOPBACK_HOSTS
+        is_loopback_host = host.lower().strip("[]") in LOOPBACK_HOSTS
+        if real.is_loopback or is_loopback_host:  # also the other way: http is let through for such a host
+            return real.is_loopback and is_loopback_host
         if any(real.version == network.version and real in network for network in self.networks):
             return not (real.is_multicast or real.is_unspecified)
         if any(real.version == network.version and real in network for network in _NOT_PUBLIC):
@@ -70,12 +79,13 @@ class AddressPolicy:
         if not allowed:
             raise AddressRefusedError("address: expected one that may be contacted, got none")
         failure: OSError = TimeoutError("no address answered in time")
-        for family, kind, protocol, _, address in allowed:
+        for place, (family, kind, protocol, _, address) in enumerate(allowed):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
+            share = left / (len(allowed) - place)  # so that a dead address leaves time for the next
             try:
-                return _connected(family, kind, protocol, address, left if len(allowed) == 1 else _CONNECT_EACH_S)
+                return _connected(family, kind, protocol, address, min(left, max(share, _CONNECT_AT_LEAST_S)))
             except OSError as exc:
                 failure = exc
         raise failure
@@ -107,14 +117,19 @@ def open_socket(connection: HTTPConnection, policy: AddressPolicy) -> socket.soc
     """What urllib3's `_new_conn` gives, under `policy`; for connection classes to call.
 
     Raises:
+        ConnectTimeoutError: none was connected to in time.
         NewConnectionError: no address of the host may be contacted, or none answers.
     """
     timeout_s = connection.timeout if isinstance(connection.timeout, int | float) else 60.0
+    deadline = time.monotonic() + timeout_s
     try:
         opened = policy.connect(connection.host, int(connection.port), timeout_s)
+    except TimeoutError as exc:
+        raise ConnectTimeoutError(connection, "not connected in time") from exc
     except OSError as exc:
         raise NewConnectionError(connection, "not connected") from exc
-    opened.settimeout(timeout_s)
+    # What is left bounds the TLS handshake as a whole; for the exchange urllib3 sets its own.
+    opened.settimeout(max(deadline - time.monotonic(), 0.001))
     for option in connection.socket_options or ():
         opened.setsockopt(*option)
     return opened
@@ -145,16 +160,14 @@ def _connected(family: int, kind: int, protocol: int, address: Any, timeout_s: f
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one that leads to it: mapped, 6to4, Teredo, NAT64."""
+    """The IPv4 address inside an IPv6 one that leads to it: mapped, 6to4, NAT64 (RFC 6052)."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address.teredo is not None:
-        return address.teredo[1]
-    if address in _NAT64 or address in _NAT64_LOCAL:
+    if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
 
