@@ -100,7 +100,7 @@ class AddressPolicy:
             except (OSError, UnicodeError) as exc:
                 answers.append(exc if isinstance(exc, OSError) else OSError("name can't be resolved"))
 
-        if host.strip("[]") in LOOPBACK_HOSTS or _is_address(host):  # nobody has to be asked
+        if _is_address(host):  # nobody has to be asked
             ask()
         else:
             thread = threading.Thread(target=ask, name="resolve", daemon=True)

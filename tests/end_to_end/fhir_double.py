@@ -1,4 +1,8 @@
-"""FHIR servers that misbehave, on real sockets: one base path for each way of failing."""
+"""FHIR servers that misbehave, on real sockets: one base path for each way of failing.
+
+`drip` sends a byte of its answer a second, `redirect` to the stranger, `next-elsewhere` has its next pages at the stranger's;
+`hundred-pages` has a hundred pages of everything and then ends, `many-pages` never ends.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from tests.cds_service import patients
 
-BEHAVIOURS = ("hang", "500", "html", "wrong-patient", "good", "labs-fail", "many-pages", "bad-headers")
+REFUSALS = ("401", "403", "404", "500")
+BEHAVIOURS = (
+    *REFUSALS,
+    "hang",
+    "drip",
+    "redirect",
+    "html",
+    "wrong-patient",
+    "good",
+    "labs-fail",
+    "many-pages",
+    "hundred-pages",
+    "next-elsewhere",
+    "bad-headers",
+)
+PAGES = 100
 
 
 @dataclass(slots=True)
@@ -80,8 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
             double.released.wait(20)
             self.close_connection = True
             return
-        if behaviour == "500":
-            self._answer(500, b'{"resourceType": "OperationOutcome"}')
+        if behaviour == "drip":
+            self._drip(json.dumps(self._found(behaviour, resource, parts.query)).encode())
+        elif behaviour in REFUSALS:
+            self._answer(int(behaviour), b'{"resourceType": "OperationOutcome"}')
+        elif behaviour == "redirect":
+            self._answer(302, b"", location=f"{double.stranger}/{resource}")
         elif behaviour == "html":
             self._answer(200, b"<html>sign in</html>", "text/html")
         elif behaviour == "labs-fail" and "98979-8" in parts.query:
@@ -90,6 +113,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, json.dumps(self._found(behaviour, resource, parts.query)).encode())
 
     def _found(self, behaviour: str, resource: str, query: str) -> Any:
+        found = self._resource(behaviour, resource, query)
+        following = self._following(behaviour, query)
+        if found["resourceType"] != "Bundle" or following is None:
+            return found
+        return found | {"link": [{"relation": "next", "url": following}]}
+
+    def _following(self, behaviour: str, query: str) -> str | None:
+        """Where the next page of what was asked lies."""
+        double: FhirDouble = self.server.double  # type: ignore[attr-defined]
+        if behaviour == "next-elsewhere":
+            return f"{double.stranger}?page=2"
+        place = int(parse_qs(query).get("page", ["1"])[0])
+        if behaviour != "hundred-pages" or place == PAGES:
+            return None
+        first = self.path.partition("&page=")[0]
+        return f"{double.url}{first}&page={place + 1}"
+
+    def _resource(self, behaviour: str, resource: str, query: str) -> Any:
         owner = "somebody-else" if behaviour == "wrong-patient" else patients.PATIENT_ID
         data = patients.prefetch(datetime.now(UTC), owner)
         if resource == "Patient":
@@ -111,8 +152,28 @@ class _Handler(BaseHTTPRequestHandler):
             found = found | {"link": [{"relation": "next", "url": f"{self.server.double.url}{self.path}"}]}  # type: ignore[attr-defined]
         return found
 
-    def _answer(self, status: int, body: bytes, content_type: str = "application/fhir+json") -> None:
+    def _drip(self, body: bytes) -> None:
+        """Status and headers at once, and then a byte a second; gives up with the block or with the reader."""
+        double: FhirDouble = self.server.double  # type: ignore[attr-defined]
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "application/fhir+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for byte in body:
+            if double.released.wait(1.0):
+                return
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                return
+
+    def _answer(
+        self, status: int, body: bytes, content_type: str = "application/fhir+json", location: str | None = None
+    ) -> None:
         self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         if self.path.startswith("/bad-headers"):

@@ -31,6 +31,7 @@ from fhir_adapters.errors import (
     UpstreamTimeoutError,
     UpstreamTooLargeError,
 )
+from tests.end_to_end.fhir_double import running_fhir
 
 TOKEN = "secret-token"
 PATIENT = b'{"resourceType":"Patient","id":"1"}'
@@ -146,6 +147,35 @@ def test_client_reads_with_token_and_without_compression(server: Server, client:
     assert "Accept-Encoding: identity\r\n" in request
 
 
+def test_client_sends_headers_with_every_request(server: Server, client: Make) -> None:
+    server.answers["/fhir/A"] = page({"relation": "next", "url": "B"})
+    server.answers["/fhir/B"] = page()
+    client(headers={"X-Request-ID": "r-1", "accept-encoding": "gzip"}).read("A")
+    assert len(server.requests) == 2
+    for request in server.requests:
+        assert "X-Request-ID: r-1\r\n" in request
+        assert request.lower().count("accept-encoding: identity\r\n") == request.lower().count("accept-encoding:") == 1
+
+
+@pytest.mark.parametrize("header", [("X-Request-ID", "a\r\nX: 1"), ("X\n", "a"), ("traceparent", "a\x00"), ("X", "ä")])
+def test_client_refuses_a_header_that_is_more_than_one(header: tuple[str, str], client: Make) -> None:
+    with pytest.raises(ValueError, match="header: expected printable ascii, got another"):
+        client(headers=dict([header]))
+
+
+@pytest.mark.parametrize("token", ["a\r\nX: 1", "a\nb", "ä€"])
+def test_client_sends_no_token_that_is_no_header(token: str, server: Server) -> None:
+    server.answers["/A"] = body(PATIENT)
+    base = server.origin
+    with (
+        FhirClient(base, token, allowed_servers=[base], timeout_s=1, deadline=time.monotonic() + 2) as client,
+        pytest.raises(FhirUpstreamError) as caught,
+    ):
+        client.read("A")
+    assert token not in str(caught.value)
+    assert server.requests == []
+
+
 def test_client_follows_next_links_of_the_same_origin(server: Server, client: Make) -> None:
     server.answers["/fhir/Observation?patient=1"] = page(
         {"relation": "self", "url": "x"}, {"relation": "next", "url": "/p?2"}
@@ -153,6 +183,7 @@ def test_client_follows_next_links_of_the_same_origin(server: Server, client: Ma
     server.answers["/p?2"] = page({"relation": "next", "url": f"{server.origin}/fhir?page=3"})
     server.answers["/fhir?page=3"] = page()
     assert len(client().read("Observation?patient=1")) == 3
+    assert all(f"Authorization: Bearer {TOKEN}\r\n" in request for request in server.requests)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +293,22 @@ def test_client_refuses_a_server_it_cannot_authenticate(server: Server, client: 
     assert server.requests == []
 
 
+def test_client_authenticates_the_name_and_not_the_address(server: Server, tmp_path: Path) -> None:
+    """The certificate is 127.0.0.1's, which is also where localhost leads."""
+    server.tls = certificate(tmp_path)
+    server.answers["/B"] = body(PATIENT)
+    base = server.origin.replace("http://127.0.0.1", "https://localhost")
+    deadline = time.monotonic() + 5
+    with (
+        FhirClient(
+            base, None, allowed_servers=[base], timeout_s=2, deadline=deadline, ca_file=str(tmp_path / "ca.pem")
+        ) as client,
+        pytest.raises(UpstreamConnectionError),
+    ):
+        client.read("B")
+    assert server.requests == []
+
+
 def test_client_read_timeout(server: Server, client: Make) -> None:
     server.answers["/fhir/A"] = silent(server)
     begin = time.monotonic()
@@ -319,8 +366,59 @@ def test_client_takes_spellings_of_an_allowed_origin(base: str) -> None:
     FhirClient(base, None, allowed_origins=["https://ehr.example"], timeout_s=1, deadline=time.monotonic() + 1).close()
 
 
+ALLOWED = ["https://ehr.example/fhir"]
+
+
 @pytest.mark.parametrize(
-    "url", ["../secret", "/etc", "https://evil.example/Patient/1", "//evil.example", "Patient/1 2", "A\r\nB: c"]
+    "base",
+    [
+        "https://ehr.example",
+        "https://ehr.example/fhir/other",
+        "https://ehr.example/fhirx",
+        "https://ehr.example/FHIR",
+        "https://ehr.example/x/../fhir",
+        "https://ehr.example/%66hir",
+        "https://ehr.example:8443/fhir",
+        "http://ehr.example/fhir",
+        "https://ehr.example/fhir?",
+        "https://ehr.example/fhir#@evil.example",
+        "https://ehr.example@evil.example/fhir",
+        "https://ehr.example.evil.example/fhir",
+        "https://\u212ahr.example/fhir",
+        "",
+    ],
+)
+def test_client_refuses_a_base_that_is_no_allowed_server(base: str) -> None:
+    with pytest.raises(OriginNotAllowedError):
+        FhirClient(base, TOKEN, allowed_servers=ALLOWED, timeout_s=1, deadline=time.monotonic() + 1)
+
+
+@pytest.mark.parametrize(
+    "base", ["https://ehr.example/fhir", "https://ehr.example/fhir/", "https://EHR.example:443/fhir"]
+)
+def test_client_takes_spellings_of_an_allowed_server(base: str) -> None:
+    FhirClient(base, None, allowed_servers=ALLOWED, timeout_s=1, deadline=time.monotonic() + 1).close()
+
+
+@pytest.mark.parametrize("base", ["https://ehr.example/fhir?a=", "https://ehr.example/fhir#a", "https://ehr.example?"])
+def test_client_refuses_a_base_with_more_than_a_path(base: str) -> None:
+    with pytest.raises(OriginNotAllowedError):
+        FhirClient(base, TOKEN, allowed_origins=ALLOWED, timeout_s=1, deadline=time.monotonic() + 1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "../secret",
+        "/etc",
+        "https://evil.example/Patient/1",
+        "//evil.example",
+        "Patient/1 2",
+        "A\r\nB: c",
+        "%2e%2e/secret",
+        "Patient/.%2E/..%2f..%5csecret",
+        "..;/secret",
+    ],
 )
 def test_client_reads_under_its_base_only(url: str, server: Server, client: Make) -> None:
     with pytest.raises(OriginNotAllowedError):
@@ -390,6 +488,44 @@ def test_client_fetch_all_returns_at_the_deadline(server: Server, client: Make) 
     assert time.monotonic() - begin < 2
     assert isinstance(results["A"], UpstreamTimeoutError)
     assert results["B"] == [PATIENT]
+
+
+FAILURES: list[tuple[str, type[FhirUpstreamError]]] = [
+    ("hang", UpstreamTimeoutError),
+    ("drip", UpstreamTimeoutError),
+    ("redirect", UpstreamStatusError),
+    ("401", UpstreamStatusError),
+    ("403", UpstreamStatusError),
+    ("404", UpstreamStatusError),
+    ("next-elsewhere", OriginNotAllowedError),
+    ("hundred-pages", UpstreamTooLargeError),
+    ("many-pages", UpstreamTooLargeError),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "error"), FAILURES)
+def test_client_of_a_misbehaving_server_ends_in_time(behaviour: str, error: type[FhirUpstreamError]) -> None:
+    with running_fhir() as fhir:
+        base = fhir.base(behaviour)
+        begin = time.monotonic()
+        with (
+            FhirClient(base, TOKEN, allowed_servers=[base], timeout_s=1.5, deadline=begin + 2.2) as client,
+            pytest.raises(error) as caught,
+        ):
+            client.read("Observation?patient=1&code=8480-6")
+        assert time.monotonic() - begin < 6
+        assert not fhir.stranger_was_called()
+        assert len(fhir.requests) == (10 if error is UpstreamTooLargeError else 1)
+        if isinstance(caught.value, UpstreamTooLargeError):
+            assert len(caught.value.documents) == 10
+
+
+def test_client_reads_a_hundred_pages_where_it_may() -> None:
+    with running_fhir() as fhir:
+        base = fhir.base("hundred-pages")
+        deadline = time.monotonic() + 20
+        with FhirClient(base, TOKEN, allowed_servers=[base], timeout_s=2, deadline=deadline, max_pages=100) as client:
+            assert len(client.read("Condition?patient=1")) == 100
 
 
 def test_client_fetch_all_of_nothing(client: Make) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -89,6 +91,12 @@ def test_outbound_networks_open_what_they_name(address: str, permitted: bool) ->
     assert policy.permits(ipaddress.ip_address(address), "fhir.example.org") is permitted
 
 
+@pytest.mark.parametrize("address", ["8.8.8.8", "10.20.1.1"])
+def test_outbound_a_loopback_host_leads_nowhere_else(address: str) -> None:
+    policy = AddressPolicy((ipaddress.ip_network("10.0.0.0/8"),))
+    assert not policy.permits(ipaddress.ip_address(address), "localhost")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
 def test_outbound_loopback_only_where_the_url_says_so(host: str, canary: Canary) -> None:
     NAMED.connect(host, canary.port, 2.0).close()
@@ -138,18 +146,93 @@ def test_outbound_odd_spellings_of_addresses_are_refused(host: str, canary: Cana
     assert not canary.was_called()
 
 
-def test_outbound_a_resolver_that_hangs_is_left_behind() -> None:
+@pytest.fixture
+def hanging() -> Iterator[AddressPolicy]:
+    """Its resolver says nothing as long as the test runs."""
     released = threading.Event()
 
-    def hanging(*_: object, **__: object) -> list[tuple[Any, ...]]:
+    def resolve(*_: object, **__: object) -> list[tuple[Any, ...]]:
         released.wait(20)
         return []
 
+    yield AddressPolicy(resolve=resolve)
+    released.set()
+
+
+@pytest.mark.parametrize("host", ["fhir.example.org", "localhost"])
+def test_outbound_a_resolver_that_hangs_is_left_behind(host: str, hanging: AddressPolicy) -> None:
     begin = time.monotonic()
     with pytest.raises(TimeoutError):
-        AddressPolicy(resolve=hanging).connect("fhir.example.org", 443, 0.2)
+        hanging.connect(host, 443, 0.2)
     assert time.monotonic() - begin < 5
-    released.set()
+
+
+@contextmanager
+def _dead_address() -> Iterator[int]:
+    """The port of a listener on 127.0.0.1 whose queue is full: who connects gets no answer."""
+    with ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def _loopback(*ports: int) -> AddressPolicy:
+    """Resolves every name to 127.0.0.1 at these ports, one after the other."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    return AddressPolicy(resolve=lambda *_, **__: found)
+
+
+def test_outbound_a_dead_address_leaves_time_for_the_next(canary: Canary) -> None:
+    with _dead_address() as dead:
+        _loopback(dead, canary.port).connect("localhost", 443, 2.0).close()
+    assert canary.was_called()
+
+
+def test_outbound_many_dead_addresses_take_no_longer_than_one() -> None:
+    with _dead_address() as dead:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            _loopback(*[dead] * 8).connect("localhost", 443, 0.4)
+        assert time.monotonic() - begin < 1.5
+
+
+def _read_at_localhost(policy: AddressPolicy, timeout_s: float) -> float:
+    """Seconds until reading from https://localhost has failed for want of time."""
+    base = "https://localhost/r4"
+    begin = time.monotonic()
+    with (
+        FhirClient(
+            base, None, allowed_servers=[base], policy=policy, timeout_s=timeout_s, deadline=begin + timeout_s
+        ) as client,
+        pytest.raises(UpstreamTimeoutError),
+    ):
+        client.read("Patient/1")
+    return time.monotonic() - begin
+
+
+def test_outbound_client_says_that_connecting_took_too_long() -> None:
+    with _dead_address() as dead:
+        assert _read_at_localhost(_loopback(dead), 0.3) < 3
+
+
+def test_outbound_client_leaves_a_resolver_that_hangs_behind(hanging: AddressPolicy) -> None:
+    assert _read_at_localhost(hanging, 0.3) < 5
+
+
+def test_outbound_the_handshake_has_only_what_connecting_left(canary: Canary) -> None:
+    """The canary takes the connection and never says a word of TLS."""
+
+    def slow(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        time.sleep(1.5)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", canary.port))]
+
+    assert _read_at_localhost(AddressPolicy(resolve=slow), 2.0) < 3
+    assert canary.was_called()
 
 
 def test_outbound_client_says_that_an_address_is_not_allowed() -> None:
@@ -173,10 +256,33 @@ def test_outbound_crafted_servers_reach_nobody(canary: Canary) -> None:
     assert len(servers) >= 20
     for server in servers:
         with pytest.raises(FhirUpstreamError):
-            FhirClient(server, "token", allowed_origins=[allowed], timeout_s=0.5, deadline=time.monotonic() + 1.0).read(
-                "Patient/1"
-            )
+            FhirClient(server, "token", allowed_servers=[allowed], timeout_s=0.5, deadline=time.monotonic() + 1.0)
     assert not canary.was_called()
+
+
+def test_outbound_crafted_servers_on_an_allowed_origin_reach_nobody(canary: Canary) -> None:
+    """What is left where the caller compares the base itself: the origin, the addresses, and the path."""
+    allowed = "https://fhir.example.org/r4"
+    policy = AddressPolicy(resolve=Resolver(["127.0.0.1"]))
+    for server in crafted(canary.port, allowed):
+        deadline = time.monotonic() + 1.0
+        with pytest.raises(FhirUpstreamError):
+            FhirClient(
+                server, "token", allowed_origins=[allowed], policy=policy, timeout_s=0.5, deadline=deadline
+            ).read("Patient/1")
+    assert not canary.was_called()
+
+
+def test_outbound_crafted_documents_reach_nobody(canary: Canary) -> None:
+    """What the addresses alone hold off, where a key server's URL was put on a list unread."""
+    policy = AddressPolicy(resolve=Resolver(["127.0.0.1"]))
+    literal = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\]):\d", re.IGNORECASE)
+    urls = [url for url in crafted(canary.port) if not literal.match(url)]
+    assert len(urls) >= 20
+    for url in urls:
+        with pytest.raises(FhirUpstreamError):
+            fetch_document(url, policy=policy, timeout_s=0.5, max_bytes=1_000)
+        assert not canary.was_called(), url
 
 
 @contextmanager
@@ -213,8 +319,8 @@ def _response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def _fetch(url: str, timeout_s: float = 2.0, max_bytes: int = 1_000) -> bytes:
-    return fetch_document(url, policy=NAMED, timeout_s=timeout_s, max_bytes=max_bytes)
+def _fetch(url: str, timeout_s: float = 2.0, max_bytes: int = 1_000, deadline: float = math.inf) -> bytes:
+    return fetch_document(url, policy=NAMED, timeout_s=timeout_s, max_bytes=max_bytes, deadline=deadline)
 
 
 def test_outbound_document_is_read_whole() -> None:
@@ -243,6 +349,13 @@ def test_outbound_document_that_drips_ends_in_time(start: bytes) -> None:
         with pytest.raises((UpstreamTimeoutError, UpstreamConnectionError)):
             _fetch(f"{url}/jwks", timeout_s=0.6)
         assert time.monotonic() - begin < 6
+
+
+def test_outbound_document_is_not_awaited_beyond_the_deadline(canary: Canary) -> None:
+    begin = time.monotonic()
+    with pytest.raises(UpstreamTimeoutError):
+        _fetch(f"http://127.0.0.1:{canary.port}/jwks", timeout_s=20.0, deadline=begin + 0.3)
+    assert time.monotonic() - begin < 5
 
 
 def test_outbound_document_of_nobody_is_a_broken_connection() -> None:
