@@ -32,10 +32,7 @@ _NOT_PUBLIC = (
     IPv4Network("168.63.129.16/32"),  # the host's agent, as a virtual machine in Azure sees it
     IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890; also a metadata service of Oracle's cloud
     IPv4Network("192.88.99.0/24"),  # 6to4 anycast, RFC 7526
-    IPv6Network("2001::/32"),  # Teredo, RFC 4380: leads to two IPv4 addresses, and neither need be the server's
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
-    # RFC 8215. Where in it the IPv4 address lies is the site's choice (RFC 6052, 2.2), so none can be read out of it.
-    IPv6Network("64:ff9b:1::/48"),
     IPv6Network("fec0::/10"),  # site-local, RFC 3879
 )
 _CONNECT_AT_LEAST_S = 0.25  # of several addresses; less would give up on one that is merely far away
@@ -160,7 +157,11 @@ def _connected(family: int, kind: int, protocol: int, address: Any, timeout_s: f
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one that leads to it: mapped, 6to4, NAT64 (RFC 6052)."""
+    """The IPv4 address inside an IPv6 one that leads to it: mapped, 6to4, NAT64 (RFC 6052).
+
+    Not so for Teredo (RFC 4380), which leads to two, nor for local NAT64 (RFC 8215), where the site chooses which bits are the
+    address: both stay what they are, not public.
+    """
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:

@@ -384,7 +384,6 @@ ALLOWED = ["https://ehr.example/fhir"]
         "https://ehr.example/fhir#@evil.example",
         "https://ehr.example@evil.example/fhir",
         "https://ehr.example.evil.example/fhir",
-        "https://\u212ahr.example/fhir",
         "",
     ],
 )
@@ -398,6 +397,13 @@ def test_client_refuses_a_base_that_is_no_allowed_server(base: str) -> None:
 )
 def test_client_takes_spellings_of_an_allowed_server(base: str) -> None:
     FhirClient(base, None, allowed_servers=ALLOWED, timeout_s=1, deadline=time.monotonic() + 1).close()
+
+
+def test_client_refuses_a_host_that_only_looks_allowed() -> None:
+    """The Kelvin sign in lower case is a k."""
+    base, allowed = "https://\u212ais.example/fhir", ["https://kis.example/fhir"]
+    with pytest.raises(OriginNotAllowedError):
+        FhirClient(base, TOKEN, allowed_servers=allowed, timeout_s=1, deadline=time.monotonic() + 1)
 
 
 @pytest.mark.parametrize("base", ["https://ehr.example/fhir?a=", "https://ehr.example/fhir#a", "https://ehr.example?"])
