@@ -46,7 +46,7 @@ class HospitalFhir:
         with FhirClient(
             server,
             None if token is None else token.access_token,
-            allowed_origins=client.fhir_servers,
+            allowed_servers=client.fhir_servers,
             policy=AddressPolicy(client.networks),
             headers=_headers(access),
             timeout_s=client.deadline_s,
