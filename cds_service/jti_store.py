@@ -17,7 +17,7 @@ from typing import Self
 import apsw
 
 from cds_service.errors import ServiceError
-from cds_service.shared_database import open_shared
+from cds_service.shared_database import file_identity, open_shared
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS spent (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
@@ -39,7 +39,7 @@ class JtiStore:
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         """Takes over the `connection` to `path`; `open` is the usual way in."""
         self._path = path
-        self._file = _identity(path)
+        self._file = file_identity(path)
         self._connection = connection
         self._lock = threading.Lock()
         self._spent = 0
@@ -65,7 +65,7 @@ class JtiStore:
         token = hashlib.sha256(f"{issuer}\0{jti}".encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             try:
-                if _identity(self._path) != self._file:
+                if file_identity(self._path) != self._file:
                     raise OSError("the file was replaced: in another one every token would be fresh")
                 self._purge_now_and_then(now)  # first: were it to fail, the token must not be used up
                 self._connection.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (token, expires_at))
@@ -86,8 +86,3 @@ class JtiStore:
         """Closes the file."""
         with self._lock:
             self._connection.close()
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

@@ -32,6 +32,16 @@ def open_shared(path: Path, schema: Sequence[str]) -> apsw.Connection:
         return _connect(path, schema)
 
 
+def file_identity(path: Path) -> tuple[int, int]:
+    """Which file `path` leads to: another one after it was deleted or replaced, which an open connection doesn't notice.
+
+    Raises:
+        OSError: it leads nowhere.
+    """
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def _alone(lock_file: Path) -> Iterator[None]:
     """Workers start together, and SQLite gives up at once when two set WAL mode: they queue here."""

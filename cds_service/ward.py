@@ -12,7 +12,6 @@ also while another process keeps the file locked. A finding that can't be noted 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ import msgspec
 from audit.commitments import IndexKey, keyed_digest
 from cds_service.cards import Card
 from cds_service.errors import ServiceError
-from cds_service.shared_database import open_shared
+from cds_service.shared_database import file_identity, open_shared
 from model_artifacts.assessment import Finding
 
 Scope = Literal["tenant", "service", "model"]
@@ -68,7 +67,7 @@ class Ward:
     def __init__(self, path: Path, reading: apsw.Connection, writing: apsw.Connection) -> None:
         """Takes over the connections to `path`; `open` is the usual way in."""
         self._path = path
-        self._file = _identity(path)
+        self._file = file_identity(path)
         self._reading, self._writing = reading, writing
         self._reading_lock, self._writing_lock = threading.Lock(), threading.Lock()
         self._remembered = 0
@@ -177,7 +176,7 @@ class Ward:
         with self._reading_lock:
             try:
                 # A file that was removed or replaced can still be read, and no switch of another process would reach us.
-                if _identity(self._path) != self._file:
+                if file_identity(self._path) != self._file:
                     raise WardUnavailableError("state of the ward: the file was replaced since it was opened")
                 yield self._reading
             except (apsw.Error, OSError) as exc:
@@ -224,11 +223,6 @@ def _purge(connection: apsw.Connection, start: str, oldest: int) -> None:
         (SELECT key, moment FROM shown WHERE key > ? ORDER BY key LIMIT ?) WHERE moment < ?)""",
         (start, _LOOKED_THROUGH, oldest),
     )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
 
 
 def _switch(row: Any) -> Switch:
