@@ -47,7 +47,7 @@ train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
 	$(BIN)/python -m pip install --quiet -r requirements/train.lock
 	touch $@
 
-COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-options
 
 lock: .venv/run        ## renew the hashed lock files from pyproject.toml (train.lock is kept by hand: see there)
