@@ -27,7 +27,7 @@ LAUNCH_URL = "https://cds.hospital.example/app/launch"
 ORIGINS = {"": "tests.example/cds-audit/north/1", "south": "tests.example/cds-audit/south/1"}
 RISK = "risk"  # prevent_cvd at every hook
 WEB_ORIGIN = "https://ehr.hospital.example"
-DEADLINE_S = 1.5
+DEADLINE_S = 2.0
 
 # What differs from client to client; each has a key set of its own at its own address.
 CLIENTS: dict[str, Json] = {
@@ -48,6 +48,7 @@ CLIENTS: dict[str, Json] = {
     "listed": {"file": True},
     "limited": {"calls_per_minute": 4},
     "rotating": {},
+    "unhurried": {"deadline_s": 30.0},
     "certified": {"certificates_sha256": ["ab" * 32]},
 }
 

@@ -164,7 +164,7 @@ def test_37_a_first_page_without_a_server_is_incomplete_and_says_so(hospital: Ho
 
 
 def test_37_pages_of_one_server_are_followed_up_to_the_limit(hospital: Hospital) -> None:
-    _, asked = _fetched(hospital, calls.without_prefetch(hospital.servers.fhir("pages")))
+    _, asked = _fetched(hospital, calls.without_prefetch(hospital.servers.fhir("pages")), "unhurried")
     assert asked.count("Condition") == 3
 
 
