@@ -12,36 +12,32 @@ counts, codes and identifiers of software, each held to its form. What replay ne
 Every kind begins with its id (the idempotency key), the time, the state of the clock it was read from, and the tenant.
 Kinds share no base on purpose: an edit to one must not reach another.
 
-A new kind is one struct with a new tag, a place in `Entry`, and a golden entry in the tests. A kind that has been
-released is never edited: its successor is `/v2`. Verifiers hash stored bytes and never write an entry anew. Pure.
+This module has the kinds about patients' care, and reads and writes all kinds; `entry_operations` has those about the log
+and the service, `entry_custody` those about who looked and what was erased. A new kind is one struct with a new tag, a
+place in `Entry`, and a golden entry in the tests. A kind that has been released is never edited: its successor is `/v2`.
+Verifiers hash stored bytes and never write an entry anew. Pure.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-from msgspec import Meta
 
+from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_operations import (
+    AnchorEntry,
+    ConfigEntry,
+    EpochEntry,
+    GapEntry,
+    KeyRotationEntry,
+    ModelEntry,
+    SwitchEntry,
+    VerifyEntry,
+)
 from audit.errors import EntryError
+from audit.fields import MAX_INTEGER, Code, Count, EntryId, Hex256, Timestamp, Token, WebOrigin
 from audit.tiles import MAX_ENTRY_BYTES
-
-MAX_INTEGER = 2**53 - 1  # RFC 8785 writes numbers as IEEE 754 doubles
-
-# \Z, not $: a dollar would let a final line feed through.
-EntryId: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]  # a UUID; the idempotency key
-Hex256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Timestamp: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}Z\Z")
-]
-Code: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}\Z")]
-Token: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,255}\Z")]
-WebOrigin: TypeAlias = Annotated[
-    str, Meta(pattern=r"^https?://[A-Za-z0-9.\[\]_:-]{1,255}\Z")
-]  # no path: it may name a patient
-LogOrigin: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x2a\x2c-\x7e]{1,255}\Z")]  # no space, no plus
-CheckpointText: TypeAlias = Annotated[str, Meta(pattern=r"^[\x0a\x20-\x7e\u2014]{1,8192}\Z")]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
 class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,78 +179,30 @@ class FeedbackEntry(
     payload: PayloadReference | None
 
 
-class SwitchEntry(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="switch/v1"
-):
-    """Something was switched off or on again: a service, a model, or all of a tenant; by whom as a keyed digest."""
-
-    id: EntryId
-    time: Timestamp
-    clock: Code
-    tenant: Code
-    scope: Code
-    name: Code
-    off: bool
-    reason: Code
-    operator: Hex256 | None
-
-
-class GapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="gap/v1"):
-    """Between `since` and `until`, `unacknowledged` entries were refused or timed out in one process."""
-
-    id: EntryId
-    time: Timestamp
-    clock: Code
-    tenant: Code
-    since: Timestamp
-    until: Timestamp
-    reason: Code
-    unacknowledged: Count
+Entry: TypeAlias = (
+    DecisionEntry
+    | FeedbackEntry
+    | SwitchEntry
+    | GapEntry
+    | ConfigEntry
+    | ModelEntry
+    | EpochEntry
+    | KeyRotationEntry
+    | AnchorEntry
+    | VerifyEntry
+    | AccessEntry
+    | ErasureEntry
+    | HoldEntry
+)
 
 
-class ConfigEntry(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="config/v1"
-):
-    """The software and configuration in force from here on."""
-
-    id: EntryId
-    time: Timestamp
-    clock: Code
-    tenant: Code
-    software: Hex256
-    software_version: Code
-    config: Hex256
-    models: tuple[Hex256, ...]
+class _Named(msgspec.Struct, frozen=True):
+    id: str
+    version: str = ""
 
 
-class EpochEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="epoch/v1"):
-    """The first entry of an epoch: its origin, why it began, and the last checkpoint of the one before."""
-
-    id: EntryId
-    time: Timestamp
-    clock: Code
-    tenant: Code
-    origin: LogOrigin
-    reason: Code
-    previous: CheckpointText | None
-
-
-class VerifyEntry(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="verify/v1"
-):
-    """A full verification that was run, and what it found."""
-
-    id: EntryId
-    time: Timestamp
-    clock: Code
-    tenant: Code
-    size: Count
-    root: Hex256
-    outcome: Code
-    first_bad_index: Count | None
-
-
-Entry: TypeAlias = DecisionEntry | FeedbackEntry | SwitchEntry | GapEntry | ConfigEntry | EpochEntry | VerifyEntry
+class _Practitioner(msgspec.Struct, frozen=True):
+    practitioner: str | None = None
 
 
 class EntryHeader(msgspec.Struct, frozen=True):
@@ -264,8 +212,42 @@ class EntryHeader(msgspec.Struct, frozen=True):
     id: EntryId
     time: Timestamp
     tenant: str
-    service: Service | None = None
+    service: _Named | None = None
     payload: PayloadReference | None = None
+    model: _Named | str | None = None
+    version: str = ""
+    status: str | None = None
+    outcome: str | None = None
+    action: str | None = None
+    requester: _Practitioner | None = None
+    actor: str | None = None
+    operator: str | None = None
+    requested_by: str | None = None
+
+    @property
+    def service_id(self) -> str:
+        """The service, "" for kinds without one."""
+        return "" if self.service is None else self.service.id
+
+    @property
+    def model_version(self) -> str:
+        """`id@version` of the model, "" for kinds without one."""
+        if self.model is None:
+            return ""
+        return (
+            f"{self.model}@{self.version}" if isinstance(self.model, str) else f"{self.model.id}@{self.model.version}"
+        )
+
+    @property
+    def result(self) -> str:
+        """A decision's status, feedback's outcome, or what else was done; "" for kinds without one."""
+        return self.status or self.outcome or self.action or ""
+
+    @property
+    def person(self) -> str:
+        """The keyed digest of the practitioner, operator or account, "" where there is none."""
+        practitioner = self.requester and self.requester.practitioner
+        return practitioner or self.actor or self.operator or self.requested_by or ""
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -317,18 +299,6 @@ def read_header(data: bytes) -> EntryHeader:
         return _header_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise EntryError(_without_values(exc)) from None
-
-
-def header_of(entry: Entry) -> EntryHeader:
-    """What `read_header` reads from the bytes of `entry`."""
-    return EntryHeader(
-        type=str(entry.__struct_config__.tag),
-        id=entry.id,
-        time=entry.time,
-        tenant=entry.tenant,
-        service=entry.service if isinstance(entry, DecisionEntry | FeedbackEntry) else None,
-        payload=entry.payload if isinstance(entry, DecisionEntry | FeedbackEntry) else None,
-    )
 
 
 def format_json(value: object) -> bytes:

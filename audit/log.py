@@ -15,7 +15,8 @@ from typing import Self
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
-from audit.entry import Entry, EntryHeader, GapEntry, format_entry, format_time, header_of, parse_entry, read_header
+from audit.entry import Entry, format_entry, format_time, parse_entry, read_header
+from audit.entry_operations import GapEntry
 from audit.errors import (
     EntryConflictError,
     EntryError,
@@ -188,7 +189,7 @@ class AuditLog:
         Raises:
             As `append`.
         """
-        return self._commit((self._admit_checked(header_of(entry), format_entry(entry), payload),))[0]
+        return self._commit((self._admit_formatted(format_entry(entry), payload),))[0]
 
     def checkpoint(self) -> bytes:
         """The newest signed checkpoint."""
@@ -257,9 +258,11 @@ class AuditLog:
         return receipts
 
     def _admit(self, entry: bytes, payload: SealedPayload | None) -> Appendable:
-        return self._admit_checked(header_of(parse_entry(entry)), entry, payload)
+        parse_entry(entry)
+        return self._admit_formatted(entry, payload)
 
-    def _admit_checked(self, header: EntryHeader, entry: bytes, payload: SealedPayload | None) -> Appendable:
+    def _admit_formatted(self, entry: bytes, payload: SealedPayload | None) -> Appendable:
+        header = read_header(entry)
         if header.tenant != self._config.tenant:
             message = f"entry: expected tenant {self._config.tenant}"
             raise EntryError(message)
@@ -279,4 +282,4 @@ class AuditLog:
             reason=gap.reason,
             unacknowledged=gap.unacknowledged,
         )
-        return self._admit_checked(header_of(entry), format_entry(entry), None)
+        return self._admit_formatted(format_entry(entry), None)

@@ -16,8 +16,10 @@ from typing import Any, Literal
 import msgspec
 
 from audit.commitments import keyed_digest
-from audit.entry import Code, SwitchEntry, format_time
+from audit.entry import format_time
+from audit.entry_operations import SwitchEntry
 from audit.errors import AuditError
+from audit.fields import Code
 from audit.log import AuditLog
 from bedside.config import Config, ConfigError
 from bedside.wiring import build_services, load_models, log_configs, now, open_ward, read_config

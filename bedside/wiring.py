@@ -24,7 +24,8 @@ from pathlib import Path
 import msgspec
 from flask import Flask
 
-from audit.entry import ConfigEntry, format_time
+from audit.entry import format_time
+from audit.entry_operations import ConfigEntry
 from audit.errors import AuditError
 from audit.log import AuditLog, LogConfig
 from bedside.clients import networks, open_client, registered_clients

@@ -21,7 +21,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from audit.entry import ConfigEntry, DecisionEntry, format_entry, format_time, parse_entry
+from audit.entry import DecisionEntry, format_entry, format_time, parse_entry
+from audit.entry_operations import ConfigEntry
 from audit.merkle import LeafIndex
 from bedside.cli import main as bedside
 from benchmarks.challenge import EVERY, challenge_charts, challenge_stays, compare

@@ -1,11 +1,11 @@
 """What a log asks of its store.
 
-A store keeps four things: entries with the few columns they are found by, the perfect nodes each leaf completes,
-signed checkpoints, and sealed payloads. `sqlite` is the embedded default; another store is one module with these
-three protocols, and passes tests/audit/test_log.py unchanged.
+A store keeps five things: entries with the perfect nodes each leaf completes, the few facts they are found by, signed
+checkpoints, sealed payloads, and what outsiders gave for our heads. `sqlite` is the embedded default, `postgresql` serves
+several hosts; another store is one module with these protocols, and passes tests/audit/test_log.py unchanged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,13 +15,31 @@ from audit.merkle import LeafIndex, Sha256, TreeSize
 
 @dataclass(frozen=True, slots=True)
 class EntrySummary:
-    """The columns an entry is found by, all copied from the entry; `service` is "" for kinds without one."""
+    """The facts an entry is found by, all copied from the entry; "" for what its kind doesn't have.
+
+    Attributes:
+        model: `id@version`.
+        status: a decision's status, feedback's outcome, or what else was done.
+        actor: the keyed digest of the practitioner, operator or account.
+    """
 
     index: LeafIndex
     entry_id: str
     type: str
     time: str
     service: str
+    model: str
+    status: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayload:
+    """A sealed payload and the patient key it is under; `sealed` is None once the erasure `erasure` took it away."""
+
+    key_ref: int
+    sealed: bytes | None
+    erasure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +47,9 @@ class StoredEntry:
     """One entry as stored: `nodes` is the perfect nodes its leaf completes, 32 bytes each, leaf hash first."""
 
     summary: EntrySummary
-    entry: bytes
     nodes: bytes
-    sealed: bytes | None
+    entry: bytes
+    payload: StoredPayload | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +61,35 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """What an outsider gave for the head of `size`.
+
+    `kind` is `cosignature` (evidence: the checkpoint with the witness's signature, a whole note) or `rfc3161` (evidence: the
+    DER time stamp over the SHA-256 of the checkpoint stored for this size); `authority` is its name, `time` when we got it.
+    """
+
+    size: TreeSize
+    kind: str
+    authority: str
+    evidence: bytes
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """Which entries to find; times are entry times, both inclusive; None asks for nothing."""
+    """Which entries to find; times are entry times, both inclusive; None asks for nothing.
+
+    `model` is `id@version`, or an id alone for every version. `before` gives entries of lower index only: the next page.
+    """
 
     since: str | None = None
     until: str | None = None
     type: str | None = None
     service: str | None = None
+    model: str | None = None
+    status: str | None = None
+    actor: str | None = None
+    before: int | None = None
     limit: int = 100
 
 
@@ -57,6 +97,10 @@ class Reader(Protocol):
     """Reads of what is committed; all raise StorageError when the store fails."""
 
     def newest_checkpoint(self) -> StoredCheckpoint: ...
+
+    def checkpoint(self, size: TreeSize) -> bytes | None:
+        """The signed checkpoint of exactly this size."""
+        ...
 
     def node(self, level: int, position: int) -> Sha256:
         """The perfect node (level, position); StorageError when its leaves aren't all there."""
@@ -70,12 +114,19 @@ class Reader(Protocol):
 class Transaction(Reader, Protocol):
     """Holds the log's lock, across threads, processes and (where the store can) hosts."""
 
-    def checkpoint(self, size: TreeSize) -> bytes | None:
-        """The signed checkpoint of exactly this size."""
+    def places(self, entry_ids: Sequence[str]) -> Mapping[str, tuple[LeafIndex, bytes]]:
+        """Index and bytes of those of these entries that are in the log already."""
         ...
 
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         """Writes all or nothing, and returns only when it is durable."""
+        ...
+
+    def erase(self, key_refs: Sequence[int], erasure: str) -> tuple[LeafIndex, ...]:
+        """Takes away every payload under these keys, durably; the entries whose payload this erasure took, in order.
+
+        Doing it again with the same erasure gives the same answer.
+        """
         ...
 
 
@@ -83,13 +134,37 @@ class Storage(Reader, Protocol):
     """A store open for serving; safe to use from many threads."""
 
     def exclusive(self) -> AbstractContextManager[Transaction]:
-        """The lock, for one batch; leaving without `append` writes nothing."""
+        """The lock, for one batch or one erasure; leaving without either writes nothing."""
         ...
 
-    def sealed_payload(self, index: LeafIndex) -> bytes | None: ...
+    def entries(self, start: LeafIndex, count: int) -> list[bytes]:
+        """Up to `count` entries from `start` on."""
+        ...
+
+    def nodes(self, level: int, start: int, count: int) -> bytes:
+        """Up to `count` perfect nodes of one level from position `start` on, 32 bytes each."""
+        ...
+
+    def payload(self, index: LeafIndex) -> StoredPayload | None: ...
+
+    def payloads_under(self, key_ref: int) -> list[LeafIndex]:
+        """The entries whose payload is under this key, in order: a patient's."""
+        ...
 
     def find(self, query: Query) -> list[EntrySummary]:
         """The newest matching entries first."""
+        ...
+
+    def keep_anchor(self, anchor: Anchor) -> None:
+        """Stores it durably; the same authority's newer anchor stands beside its older ones."""
+        ...
+
+    def anchors(self, kind: str | None = None) -> list[Anchor]:
+        """The anchors in order of size, then authority."""
+        ...
+
+    def scrub(self) -> None:
+        """Leaves no copy of what was erased in the store's own files: write-ahead logs, free pages."""
         ...
 
     def close(self) -> None: ...
@@ -117,8 +192,12 @@ class Scan(Protocol):
         """Every checkpoint in order of size."""
         ...
 
+    def anchors(self) -> Iterator[Anchor]:
+        """Every anchor in order of size."""
+        ...
+
     def stray_index(self, size: TreeSize) -> int | None:
-        """An index with nodes or a payload that lies outside 0..size-1."""
+        """An index with facts or a payload that lies outside 0..size-1."""
         ...
 
     def close(self) -> None: ...

@@ -8,28 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.entry import (
-    MAX_INTEGER,
-    ConfigEntry,
     Entry,
-    EpochEntry,
     FeedbackEntry,
-    GapEntry,
     PayloadReference,
     Requester,
     Service,
-    SwitchEntry,
-    VerifyEntry,
     format_entry,
     format_json,
     format_time,
-    header_of,
     parse_entry,
     read_header,
 )
+from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_operations import (
+    AnchorEntry,
+    ConfigEntry,
+    EpochEntry,
+    GapEntry,
+    KeyRotationEntry,
+    ModelEntry,
+    SwitchEntry,
+    VerifyEntry,
+)
 from audit.errors import AuditError, EntryError
+from audit.fields import MAX_INTEGER
 
 ID = "0123456789abcdef0123456789abcdef"
 DIGEST = "5a" * 32
+OPERATOR = "0b" * 32
 TIME = "2026-03-01T08:00:00.000000Z"
 COMMON = {"id": ID, "time": TIME, "clock": "synchronised", "tenant": "north"}
 
@@ -53,6 +59,59 @@ OTHER_KINDS: list[Entry] = [
         payload=PayloadReference(sha256=DIGEST, key_id="tenant:00000000"),
     ),
     SwitchEntry(**COMMON, scope="service", name="prevent-cvd", off=True, reason="safety", operator=DIGEST),
+    ModelEntry(
+        **COMMON,
+        action="deploy",
+        model="prevent_cvd",
+        version="1.0.0",
+        artefact=DIGEST,
+        manifest=DIGEST,
+        card=DIGEST,
+        replaces=None,
+        reason="release",
+        operator=OPERATOR,
+    ),
+    KeyRotationEntry(
+        **COMMON,
+        purpose="signing",
+        action="introduce",
+        key_id="530d903a",
+        vkey="example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+        reason="scheduled",
+        operator=OPERATOR,
+    ),
+    AnchorEntry(**COMMON, size=10, root=DIGEST, kind="cosignature", authority="witness.example/w1", evidence=DIGEST),
+    AccessEntry(
+        **COMMON,
+        actor=OPERATOR,
+        role="privacy-officer",
+        action="decrypt",
+        index=7,
+        filter=None,
+        results=1,
+        reason="complaint",
+    ),
+    ErasureEntry(
+        **COMMON,
+        reason="gdpr-17",
+        subjects=1,
+        payloads=12,
+        erased=DIGEST,
+        requested_by=OPERATOR,
+        approved_by=DIGEST,
+        approval=DIGEST,
+        retention="ended",
+    ),
+    HoldEntry(
+        **COMMON,
+        hold=ID,
+        action="placed",
+        patient=DIGEST,
+        reason="litigation",
+        until=None,
+        requested_by=OPERATOR,
+        approved_by=None,
+    ),
 ]
 
 # Golden bytes: a released kind never changes.
@@ -118,9 +177,15 @@ def test_entry_kinds_round_trip(decision) -> None:
         assert rfc8785.dumps(json.loads(format_entry(entry))) == format_entry(entry)
 
 
-def test_entry_header_of_a_value_is_that_of_its_bytes(decision) -> None:
-    for entry in [decision(ID), *OTHER_KINDS]:
-        assert header_of(entry) == read_header(format_entry(entry))
+def test_entry_header_has_the_facts_an_entry_is_found_by(decision) -> None:
+    found = [read_header(format_entry(entry)) for entry in [decision(ID), *OTHER_KINDS]]
+    facts = {one.type: (one.service_id, one.model_version, one.result, one.person) for one in found}
+    assert facts["decision/v1"] == ("prevent-cvd", "prevent_cvd@1.0.0", "ok", DIGEST)
+    assert facts["feedback/v1"] == ("prevent-cvd", "", "overridden", "")
+    assert facts["model/v1"] == ("", "prevent_cvd@1.0.0", "deploy", OPERATOR)
+    assert facts["access/v1"] == ("", "", "decrypt", OPERATOR)
+    assert facts["erasure/v1"] == ("", "", "", OPERATOR)
+    assert facts["gap/v1"] == ("", "", "", "")
 
 
 def test_entry_header_is_read_from_every_kind(decision) -> None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import apsw
 import pytest
 
-from audit.entry import GapEntry, parse_entry
+from audit.entry import parse_entry
+from audit.entry_operations import GapEntry
 from audit.errors import AppendError, AppendTimeoutError, LogOverloadedError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from audit.entry import GapEntry, format_entry, parse_entry
+from audit.entry import format_entry, parse_entry
+from audit.entry_operations import GapEntry
 from audit.errors import (
     AppendError,
     EntryConflictError,

@@ -6,7 +6,8 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from audit.entry import GapEntry, format_entry
+from audit.entry import format_entry
+from audit.entry_operations import GapEntry
 from audit.log import AuditLog, LogConfig
 
 ORIGIN = "hospital.example/cds-audit/north/1"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from audit.commitments import keyed_digest
-from audit.entry import SwitchEntry, parse_entry
+from audit.entry import parse_entry
+from audit.entry_operations import SwitchEntry
 from audit.keys import load_keys
 from audit.merkle import LeafIndex
 from audit.storage.sqlite import SqliteStorage

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit.entry import GapEntry, format_time
+from audit.entry import format_time
+from audit.entry_operations import GapEntry
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from cds_service.card_ids import MAX_CARDS, card_uuid, find_decision

@@ -1,0 +1,28 @@
+"""Programs of the operating system that some tests need: PostgreSQL, SoftHSM, OpenSSL, Go, strace.
+
+A machine without one skips those tests and says which program is missing. Where all are meant to be there, as in continuous
+integration, `BEDSIDE_TESTS_REQUIRE_PROGRAMS=1` turns the skip into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Debian keeps the servers' programs out of PATH.
+POSTGRESQL = Path("/usr/lib/postgresql")
+
+
+def need(name: str) -> str:
+    """The path of the program `name`; skips the test, or fails it, where it isn't installed."""
+    folders = [str(folder) for folder in sorted(POSTGRESQL.glob("*/bin"), reverse=True)]
+    found = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
+    if found is not None:
+        return found
+    message = f"{name} is not installed"
+    if os.environ.get("BEDSIDE_TESTS_REQUIRE_PROGRAMS"):
+        pytest.fail(message)
+    pytest.skip(message)
