@@ -1,28 +1,15 @@
-"""The verbs of `bedside audit` that need a log and nothing else: init, show, prove, verify.
-
-Each verb is a function from parsed arguments to an exit status, set as `run` in the parsed arguments:
-0 done or valid, 1 invalid, 2 usage, 3 rollback or fork. A new verb is one function and one `_add_` below.
-"""
+"""init, show, prove, verify: the verbs that need a log and nothing else."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument
 from audit.encoding import format_base64
 from audit.entry import read_header
-from audit.errors import (
-    AuditError,
-    ForkError,
-    FormatError,
-    ProofError,
-    RollbackError,
-    SignatureError,
-    VerificationError,
-)
+from audit.errors import FormatError, VerificationError
 from audit.head import HEAD_FILE
 from audit.keys import VKEY_FILE, init_keys, load_vkeys
 from audit.log import LogConfig, create_log, prove_entry, read_entry
@@ -35,13 +22,9 @@ from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.sqlite_seal import is_sealed
 from audit.verify import Trust, verify_log, verify_receipt
 
-VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
 
-Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
-
-
-def add_commands(subparsers: Subparsers, default_log: Path | None = None) -> None:
-    """Adds the verbs to the subparsers of `bedside audit`; `default_log` is the configured log directory."""
+def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
+    """Adds the verbs; `default_log` is the configured log directory."""
     _add_init(subparsers, default_log)
     _add_show(subparsers, default_log)
     _add_prove(subparsers, default_log)
@@ -141,48 +124,30 @@ def _keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
         return load_vkeys(Path(given))
 
 
-def _guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The verb with its errors as exit statuses and one message on standard error."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        try:
-            return verb(arguments)
-        except (RollbackError, ForkError) as exc:
-            status, message = ROLLBACK_OR_FORK, str(exc)
-        except (VerificationError, ProofError, SignatureError, FormatError) as exc:
-            status, message = INVALID, f"invalid: {exc}"
-        except AuditError as exc:
-            status, message = USAGE, str(exc)
-        except OSError as exc:
-            status, message = USAGE, f"{exc.filename}: {exc.strerror}"
-        print(message, file=sys.stderr)
-        return status
-
-    return run
-
-
 def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
-    _add_log(parser, default_log)
+    add_log(parser, default_log)
     parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
-    parser.set_defaults(run=_guarded(init))
+    parser.set_defaults(run=guarded(init))
 
 
 def _add_show(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("show", help="print entries")
-    _add_log(parser, default_log)
-    parser.add_argument("index", nargs="?", type=_index, help="print this entry whole")
-    parser.add_argument("--last", type=_index, default=10, metavar="N", help="list the last N entries (default 10)")
+    add_log(parser, default_log)
+    parser.add_argument("index", nargs="?", type=index_argument, help="print this entry whole")
+    parser.add_argument(
+        "--last", type=index_argument, default=10, metavar="N", help="list the last N entries (default 10)"
+    )
     parser.add_argument("--type", help="list only entries of this type, e.g. decision/v1")
-    parser.set_defaults(run=_guarded(show))
+    parser.set_defaults(run=guarded(show))
 
 
 def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("prove", help="write the proof of one entry")
-    _add_log(parser, default_log)
-    parser.add_argument("index", type=_index)
+    add_log(parser, default_log)
+    parser.add_argument("index", type=index_argument)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a .tlog-proof file (default: print)")
-    parser.set_defaults(run=_guarded(prove))
+    parser.set_defaults(run=guarded(prove))
 
 
 def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
@@ -192,18 +157,4 @@ def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--key", help="the log's verifier key, or a file of them (default: log.vkey beside)")
     parser.add_argument("--head", type=Path, action="append", default=[], help="a checkpoint kept elsewhere")
     parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
-    parser.set_defaults(run=_guarded(verify))
-
-
-def _add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
-    parser.add_argument(
-        "--log", type=Path, default=default_log, required=default_log is None, metavar="DIR", help="log directory"
-    )
-
-
-def _index(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        message = "expected a number from 0"
-        raise argparse.ArgumentTypeError(message)
-    return value
+    parser.set_defaults(run=guarded(verify))

@@ -1,0 +1,55 @@
+"""What the verbs of `bedside audit` share: exit statuses, errors as one line, the arguments that several take."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audit.errors import (
+    AuditError,
+    ForkError,
+    FormatError,
+    ProofError,
+    RollbackError,
+    SignatureError,
+    VerificationError,
+)
+
+VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
+
+Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
+
+
+def guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The verb with its errors as exit statuses and one message on standard error."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return verb(arguments)
+        except (RollbackError, ForkError) as exc:
+            status, message = ROLLBACK_OR_FORK, str(exc)
+        except (VerificationError, ProofError, SignatureError, FormatError) as exc:
+            status, message = INVALID, f"invalid: {exc}"
+        except AuditError as exc:
+            status, message = USAGE, str(exc)
+        except OSError as exc:
+            status, message = USAGE, f"{exc.filename}: {exc.strerror}"
+        print(message, file=sys.stderr)
+        return status
+
+    return run
+
+
+def add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
+    parser.add_argument(
+        "--log", type=Path, default=default_log, required=default_log is None, metavar="DIR", help="log directory"
+    )
+
+
+def index_argument(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        message = "expected a number from 0"
+        raise argparse.ArgumentTypeError(message)
+    return value
