@@ -1,11 +1,12 @@
-"""Key files of one log: signing key, index key, payload key; each 0600, in a directory only its owner can enter.
+"""Key files of one log, each 0600, in a directory only its owner can enter.
 
-    keys/signing.key   PRIVATE+KEY+<origin>+<key id>+b64(01 || seed)   the form Go's note package writes
-    keys/index.key     64 hex digits
-    keys/payload.key   64 hex digits
-    log.vkey           <origin>+<key id>+b64(01 || public key)         public: give it to everyone who verifies
+    keys/signing.key        PRIVATE+KEY+<origin>+<key id>+b64(01 || seed)   the form Go's note package writes
+    keys/signing.next.key   the same, while a rotation runs: both sign
+    keys/index.key          64 hex digits
+    keys/wrapping.key       64 hex digits
+    log.vkey                <origin>+<key id>+b64(01 || public key), one a line    public: give it to everyone who verifies
 
-An HSM takes the place of the signing key behind `note.Signer`.
+In place of a signing or wrapping key a file may hold the RFC 7512 URI (`pkcs11:...`) of one that never leaves its token.
 """
 
 import os
@@ -20,11 +21,12 @@ from audit.commitments import INDEX_KEY_BYTES, IndexKey
 from audit.encoding import format_base64, parse_base64
 from audit.errors import FormatError, KeyFileError
 from audit.note import ED25519, Signer, VerifierKey, format_vkey, parse_vkey
-from audit.payloads import PAYLOAD_KEY_BYTES, PayloadKey
+from audit.wrapping import WRAPPING_KEY_BYTES, FileWrapper, KeyWrapper
 
 KEY_DIRECTORY = "keys"
 VKEY_FILE = "log.vkey"
-_SIGNING, _INDEX, _PAYLOAD = "signing.key", "index.key", "payload.key"
+SIGNING_FILE, NEXT_SIGNING_FILE = "signing.key", "signing.next.key"
+INDEX_FILE, WRAPPING_FILE = "index.key", "wrapping.key"
 _SKEY_PREFIX = "PRIVATE+KEY+"
 _SEED_BYTES = 32
 
@@ -46,11 +48,19 @@ class Ed25519Signer:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys that a writer of the log holds."""
+    """The keys that a writer of the log holds; every checkpoint is signed by each of `signers`, two while one is rotated."""
 
-    signer: Signer
+    signers: tuple[Signer, ...]
     index_key: IndexKey
-    payload_key: PayloadKey
+    wrapper: KeyWrapper
+
+    @property
+    def signer(self) -> Signer:
+        return self.signers[0]
+
+    @property
+    def verifier_keys(self) -> tuple[VerifierKey, ...]:
+        return tuple(signer.verifier_key for signer in self.signers)
 
     def __repr__(self) -> str:
         return f"KeyRing({self.signer.verifier_key.name})"
@@ -63,32 +73,42 @@ def init_keys(directory: Path, origin: str, random_bytes: Callable[[int], bytes]
         KeyFileError: a key file is there already.
         FormatError: `origin` can't be a key name.
     """
-    seed, index_key, payload_key = (random_bytes(size) for size in (_SEED_BYTES, INDEX_KEY_BYTES, PAYLOAD_KEY_BYTES))
+    seed, index_key, wrapping_key = (random_bytes(size) for size in (_SEED_BYTES, INDEX_KEY_BYTES, WRAPPING_KEY_BYTES))
     signer = Ed25519Signer(origin, seed)
     vkey = format_vkey(signer.verifier_key)
     parse_vkey(vkey)
     keys = directory / KEY_DIRECTORY
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(keys / _SIGNING, format_skey(origin, seed), 0o600)
-    _write(keys / _INDEX, index_key.hex(), 0o600)
-    _write(keys / _PAYLOAD, payload_key.hex(), 0o600)
-    _write(directory / VKEY_FILE, vkey, 0o644)
-    return KeyRing(signer, IndexKey(index_key), PayloadKey(payload_key))
+    write_key_file(keys / SIGNING_FILE, format_skey(origin, seed), 0o600)
+    write_key_file(keys / INDEX_FILE, index_key.hex(), 0o600)
+    write_key_file(keys / WRAPPING_FILE, wrapping_key.hex(), 0o600)
+    write_key_file(directory / VKEY_FILE, vkey, 0o644)
+    return KeyRing((signer,), IndexKey(index_key), FileWrapper(wrapping_key, random_bytes))
 
 
-def load_keys(directory: Path) -> KeyRing:
+def load_keys(directory: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> KeyRing:
     """The keys of the log in `directory`.
 
     Raises:
         KeyFileError: a file is missing, malformed, or open to group or others.
     """
     keys = directory / KEY_DIRECTORY
-    name, seed = parse_skey(_read_private(keys / _SIGNING))
+    signing = [keys / SIGNING_FILE, *(path for path in [keys / NEXT_SIGNING_FILE] if path.exists())]
     return KeyRing(
-        Ed25519Signer(name, seed),
-        IndexKey(_parse_hex(keys / _INDEX, INDEX_KEY_BYTES)),
-        PayloadKey(_parse_hex(keys / _PAYLOAD, PAYLOAD_KEY_BYTES)),
+        tuple(load_signer(path) for path in signing),
+        IndexKey(_parse_hex(keys / INDEX_FILE, INDEX_KEY_BYTES)),
+        load_wrapper(keys / WRAPPING_FILE, random_bytes),
     )
+
+
+def load_signer(path: Path) -> Signer:
+    """The signer behind a key file; raises KeyFileError."""
+    return Ed25519Signer(*parse_skey(read_private(path)))
+
+
+def load_wrapper(path: Path, random_bytes: Callable[[int], bytes]) -> KeyWrapper:
+    """The wrapper behind a key file; raises KeyFileError."""
+    return FileWrapper(_parse_hex(path, WRAPPING_KEY_BYTES), random_bytes)
 
 
 def load_vkeys(path: Path) -> tuple[VerifierKey, ...]:
@@ -136,7 +156,7 @@ def format_skey(name: str, seed: bytes) -> str:
 
 def _parse_hex(path: Path, size: int) -> bytes:
     try:
-        value = bytes.fromhex(_read_private(path))
+        value = bytes.fromhex(read_private(path))
     except ValueError:
         value = b""
     if len(value) != size:
@@ -145,7 +165,7 @@ def _parse_hex(path: Path, size: int) -> bytes:
     return value
 
 
-def _read_private(path: Path) -> str:
+def read_private(path: Path) -> str:
     """The text of a key file; its owner and mode are looked at through the open file, so nothing can be swapped."""
     try:
         with path.open(encoding="ascii") as file:
@@ -160,7 +180,7 @@ def _read_private(path: Path) -> str:
     return text.strip()
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write_key_file(path: Path, text: str, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError as exc:
