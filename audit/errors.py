@@ -38,6 +38,14 @@ class StorageError(AuditError):
     """The store can't be opened, read or written."""
 
 
+class HoldError(AuditError):
+    """Something a legal hold keeps; `holds` are the names of those in force."""
+
+    def __init__(self, holds: tuple[str, ...]) -> None:
+        self.holds = holds
+        super().__init__(f"under legal hold: {', '.join(holds)}")
+
+
 class NoSuchEntryError(AuditError):
     """The log has no entry at an index, or none with a payload."""
 
