@@ -10,7 +10,7 @@
 (7) make the receipts: siblings come from the frontier and the batch, so nothing is read back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
@@ -32,7 +32,7 @@ from audit.merkle import (
 from audit.note import Signer, parse_note
 from audit.payloads import SealedPayload
 from audit.proof import LogProof, format_proof
-from audit.storage import EntrySummary, Storage, StoredCheckpoint, StoredEntry, Transaction
+from audit.storage import EntrySummary, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,13 @@ class _Head:
 class Committer:
     """Appends batches to one log; one caller at a time."""
 
-    def __init__(self, storage: Storage, head_file: HeadFile, signers: Sequence[Signer], origin: str) -> None:
+    def __init__(
+        self, storage: Storage, head_file: HeadFile, signers: Callable[[], Sequence[Signer]], origin: str
+    ) -> None:
+        """Signs each checkpoint with all that `signers` gives at the time."""
         self._storage = storage
         self._head_file = head_file
-        self._signers = tuple(signers)
+        self._signers = signers
         self._origin = origin
         self._head: _Head | None = None
 
@@ -119,7 +122,7 @@ class Committer:
 
     def _grow(self, before: Frontier, fresh: Sequence[Appendable]) -> tuple[_Head, list[tuple[Sha256, ...]]]:
         frontier, completed = extend(before, (item.leaf for item in fresh))
-        note = sign_checkpoint(Checkpoint(self._origin, frontier.size, root(frontier)), self._signers)
+        note = sign_checkpoint(Checkpoint(self._origin, frontier.size, root(frontier)), self._signers())
         return _Head(note, frontier), completed
 
     def _outcome(
@@ -151,13 +154,15 @@ def _place(
     """Where each entry stands or will stand, and those that are new, in order."""
     places: list[LeafIndex | EntryConflictError] = []
     fresh: dict[str, tuple[LeafIndex, Appendable]] = {}
+    logged = transaction.places([item.header.id for item in batch])
     for item in batch:
         entry_id = item.header.id
         if entry_id in fresh:
             index, first = fresh[entry_id]
             places.append(index if first.entry == item.entry else _conflict(entry_id))
-        elif (known := transaction.index_of(entry_id)) is not None:
-            places.append(known if transaction.entry(known) == item.entry else _conflict(entry_id))
+        elif entry_id in logged:
+            known, entry = logged[entry_id]
+            places.append(known if entry == item.entry else _conflict(entry_id))
         else:
             index = LeafIndex(size + len(fresh))
             fresh[entry_id] = (index, item)
@@ -173,18 +178,26 @@ def _rows(size: TreeSize, fresh: Sequence[Appendable], completed: Sequence[Seque
     return [
         StoredEntry(
             summarise(LeafIndex(index), item.header),
-            item.entry,
             b"".join(nodes),
-            None if item.payload is None else item.payload.sealed,
+            item.entry,
+            None if item.payload is None else StoredPayload(item.payload.key_ref, item.payload.sealed),
         )
         for index, (item, nodes) in enumerate(zip(fresh, completed, strict=True), start=size)
     ]
 
 
 def summarise(index: LeafIndex, header: EntryHeader) -> EntrySummary:
-    """The columns an entry is found by."""
-    service = "" if header.service is None else header.service.id
-    return EntrySummary(index, header.id, header.type, header.time, service)
+    """The facts an entry is found by."""
+    return EntrySummary(
+        index,
+        header.id,
+        header.type,
+        header.time,
+        header.service_id,
+        header.model_version,
+        header.result,
+        header.person,
+    )
 
 
 def _known_nodes(before: Frontier, completed: Sequence[Sequence[Sha256]]) -> dict[tuple[int, int], Sha256]:

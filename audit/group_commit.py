@@ -5,7 +5,8 @@ the caller, waits for the log's lock and for the disk, so a caller is released a
 hangs. An entry that still waited then is withdrawn and will never be written; one already being written may yet
 become durable, unacknowledged, and appending it again gives its place.
 
-What was refused is counted, and the next batch that gets through begins with a gap entry that says so.
+What was refused is counted, in memory and in the gap journal, and the next batch that gets through begins with a gap entry
+that says so; one more for each process that died with its count unwritten.
 """
 
 import os
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from audit.committer import Appendable, Committer, Outcome
+from audit.entry import format_time
 from audit.errors import AppendError, AppendTimeoutError, AuditError, LogClosedError, LogOverloadedError
+from audit.gap_journal import GapJournal, Leftover, NotedGap
 
 # The bar: fail closed within a quarter of a second.
 DEFAULT_DEADLINE_S = 0.25
@@ -59,9 +62,13 @@ class GroupCommit:
         committer: Committer,
         limits: Limits,
         clock: Callable[[], datetime],
-        gap_entry: Callable[[Gap], Appendable],
+        gap_entry: Callable[[NotedGap], Appendable],
+        journal: GapJournal,
+        left: Sequence[Leftover] = (),
     ) -> None:
         self._committer = committer
+        self._journal = journal
+        self._left = tuple(left)
         self._limits = limits
         self._clock = clock
         self._gap_entry = gap_entry
@@ -92,6 +99,9 @@ class GroupCommit:
         if self._thread is not None:
             self._requests.put(None)
             self._thread.join(_CLOSE_TIMEOUT_S)
+        self._journal.close(keep=self._gap is not None)
+        for leftover in self._left:
+            os.close(leftover.descriptor)
 
     def _start(self) -> None:
         """Starts the thread with the first append, not before: a server may fork after opening the log."""
@@ -139,10 +149,11 @@ class GroupCommit:
         return batch, True
 
     def _commit(self, batch: Sequence[_Request]) -> None:
-        gap = self._gap
+        gap, left = self._gap, self._left
         items = [item for request in batch for item in request.items]
         try:
-            gaps = [] if gap is None else [self._gap_entry(gap)]
+            noted = [*([] if gap is None else [_noted(gap)]), *(leftover.gap for leftover in left)]
+            gaps = [self._gap_entry(one) for one in noted]
             outcomes = self._committer.commit([*gaps, *items])[len(gaps) :]
         except Exception as exc:  # noqa: BLE001 - border: those who wait must learn of any failure, and the thread live on
             for request in batch:
@@ -150,6 +161,9 @@ class GroupCommit:
             return
         if gap is not None:
             self._forget(gap)
+        self._left = ()
+        for leftover in left:
+            leftover.forget()
         start = 0
         for request in batch:
             request.future.set_result(outcomes[start : start + len(request.items)])
@@ -160,12 +174,18 @@ class GroupCommit:
         with self._state:
             known = self._gap or Gap(self._clock(), reason, 0)
             self._gap = Gap(known.since, known.reason, known.unacknowledged + count)
+            self._journal.note(_noted(self._gap))
 
     def _forget(self, written: Gap) -> None:
         """Takes off what the gap entry told; refusals since then stay for the next."""
         with self._state:
             rest = (self._gap.unacknowledged if self._gap else 0) - written.unacknowledged
             self._gap = Gap(written.since, written.reason, rest) if rest > 0 else None
+            self._journal.note(None if self._gap is None else _noted(self._gap))
+
+
+def _noted(gap: Gap) -> NotedGap:
+    return NotedGap(format_time(gap.since), gap.reason, gap.unacknowledged)
 
 
 def _as_append_error(exc: Exception) -> AppendError:

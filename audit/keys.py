@@ -9,6 +9,7 @@
 In place of a signing or wrapping key a file may hold the RFC 7512 URI (`pkcs11:...`) of one that never leaves its token.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from audit.encoding import format_base64, parse_base64
 from audit.errors import FormatError, KeyFileError
 from audit.note import ED25519, Signer, VerifierKey, format_vkey, parse_vkey
 from audit.wrapping import WRAPPING_KEY_BYTES, FileWrapper, KeyWrapper
+
+log = logging.getLogger("bedside.audit.keys")
 
 KEY_DIRECTORY = "keys"
 VKEY_FILE = "log.vkey"
@@ -99,6 +102,35 @@ def load_keys(directory: Path, random_bytes: Callable[[int], bytes] = os.urandom
         IndexKey(_parse_hex(keys / INDEX_FILE, INDEX_KEY_BYTES)),
         load_wrapper(keys / WRAPPING_FILE, random_bytes),
     )
+
+
+class KeySource:
+    """The keys of a log directory, read again when its key files changed: a key may be rotated while the log is written."""
+
+    def __init__(self, directory: Path, random_bytes: Callable[[int], bytes]) -> None:
+        """Reads the keys; raises KeyFileError."""
+        self._directory = directory
+        self._random_bytes = random_bytes
+        self._seen_ns = self._changed_ns()
+        self._keys = load_keys(directory, random_bytes)
+
+    def keys(self) -> KeyRing:
+        """The keys in force; those read before, as long as the files can't be read."""
+        changed_ns = self._changed_ns()
+        if changed_ns != self._seen_ns:
+            try:
+                self._keys = load_keys(self._directory, self._random_bytes)
+                self._seen_ns = changed_ns
+            except KeyFileError as exc:
+                log.error("keys can't be read again", extra={"why": str(exc)})
+        return self._keys
+
+    def _changed_ns(self) -> int:
+        """When a file was last made, renamed or removed among the keys."""
+        try:
+            return os.stat(self._directory / KEY_DIRECTORY).st_mtime_ns
+        except OSError:
+            return 0
 
 
 def load_signer(path: Path) -> Signer:

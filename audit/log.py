@@ -5,15 +5,15 @@ entries become batches is in `group_commit`, what happens to a batch in `committ
 """
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from audit.clock import ClockGuard, ClockStatus, kernel_synchronised
 from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
 from audit.entry import Entry, format_entry, format_time, parse_entry, read_header
 from audit.entry_operations import GapEntry
@@ -23,22 +23,25 @@ from audit.errors import (
     KeyFileError,
     NoSuchEntryError,
 )
-from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, Gap, GroupCommit, Limits
+from audit.gap_journal import GapJournal, NotedGap, leftovers
+from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
 from audit.head import HEAD_FILE, HeadFile, check_extends
-from audit.keys import KeyRing, load_keys
+from audit.keys import VKEY_FILE, KeyRing, KeySource, load_vkeys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
+from audit.note import VerifierKey
 from audit.payloads import NONCE_BYTES, PayloadContext, SealedPayload, open_payload, seal_payload
 from audit.proof import LogProof
 from audit.storage import EntrySummary, Query, Reader, Storage, StoredCheckpoint
-from audit.storage.sqlite import SqliteStorage, create_database
+from audit.storage.opening import create_storage, open_storage
 
-ENTRY_ID_BYTES = 16
+_ID_RANDOM_BYTES = 10
+HEADS_DIRECTORY = "heads"
 FIRST = LeafIndex(0)
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """Where a log lives and in whose name it speaks; `head_path` may lie on another volume."""
+    """Where a log lives and in whose name it speaks; its heads and its vault may lie on other volumes."""
 
     directory: Path
     origin: str
@@ -46,6 +49,13 @@ class LogConfig:
     deadline_s: float = DEFAULT_DEADLINE_S
     max_waiting: int = DEFAULT_MAX_WAITING
     head_path: Path | None = None
+    vault_directory: Path | None = None
+    heads_path: Path | None = None
+
+    @property
+    def heads_directory(self) -> Path:
+        """Where cosigned heads are kept that opening is compared with."""
+        return self.heads_path or self.directory / HEADS_DIRECTORY
 
     @property
     def head_file(self) -> Path:
@@ -58,8 +68,8 @@ def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> No
     Raises:
         StorageError: there is a log already, or the directory can't be written.
     """
-    note = sign_checkpoint(Checkpoint(config.origin, TreeSize(0), EMPTY_ROOT), [keys.signer])
-    create_database(config.directory, StoredCheckpoint(TreeSize(0), note), page_size=page_size)
+    note = sign_checkpoint(Checkpoint(config.origin, TreeSize(0), EMPTY_ROOT), keys.signers)
+    create_storage(config.directory, StoredCheckpoint(TreeSize(0), note), page_size=page_size)
     head = HeadFile(config.head_file, create=True)
     head.write(note)
     head.close()
@@ -101,7 +111,7 @@ class AuditLog:
     def __init__(
         self,
         config: LogConfig,
-        keys: KeyRing,
+        keys: Callable[[], KeyRing],
         storage: Storage,
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
@@ -121,9 +131,12 @@ class AuditLog:
             self._head_file = HeadFile(config.head_file)
             resources.callback(self._head_file.close)
             self._check_head()
-            committer = Committer(storage, self._head_file, [keys.signer], config.origin)
+            self._clock_guard = ClockGuard(self._latest_time(), synchronised=kernel_synchronised())
+            committer = Committer(storage, self._head_file, lambda: keys().signers, config.origin)
             limits = Limits(config.deadline_s, config.max_waiting)
-            self._group = GroupCommit(committer, limits, clock, self._gap_entry)
+            left = list(leftovers(config.directory))
+            journal = GapJournal(config.directory, random_bytes(_ID_RANDOM_BYTES).hex())
+            self._group = GroupCommit(committer, limits, clock, self._gap_entry, journal, left)
             resources.callback(self._group.close)
             self._resources = resources.pop_all()
 
@@ -143,23 +156,38 @@ class AuditLog:
             StorageError: the store or the head file can't be opened.
             RollbackError, ForkError: the store contradicts the head file.
         """
-        keys = keys or load_keys(config.directory)
-        if keys.signer.verifier_key.name != config.origin:
-            message = f"signing key: expected one of {config.origin}, got {keys.signer.verifier_key.name}"
+        given = keys
+        source = KeySource(config.directory, random_bytes).keys if given is None else lambda: given
+        name = source().signer.verifier_key.name
+        if name != config.origin:
+            message = f"signing key: expected one of {config.origin}, got {name}"
             raise KeyFileError(message)
-        return cls(config, keys, SqliteStorage(config.directory), clock, random_bytes)
+        return cls(config, source, open_storage(config.directory), clock, random_bytes)
 
     @property
     def keys(self) -> KeyRing:
-        return self._keys
+        return self._keys()
+
+    @property
+    def storage(self) -> Storage:
+        return self._storage
 
     @property
     def config(self) -> LogConfig:
         return self._config
 
     def new_entry_id(self) -> str:
-        """A UUID of version 4 (RFC 9562, 122 random bits) as 32 hex digits."""
-        return uuid.UUID(bytes=self._random_bytes(ENTRY_ID_BYTES), version=4).hex
+        """A UUID of version 7 (RFC 9562: milliseconds, then 74 random bits) as 32 hex digits.
+
+        Ids that rise with time keep the store's index of them growing at one end, at any size of the log.
+        """
+        milliseconds = int(self._clock().timestamp() * 1000)
+        bits = milliseconds << 80 | int.from_bytes(self._random_bytes(_ID_RANDOM_BYTES), "big")
+        return f"{bits & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+
+    def clock_status(self, now: datetime) -> ClockStatus:
+        """What an entry of this time says of the clock; raises the alarm where it stepped back."""
+        return self._clock_guard.status(now)
 
     def seal(self, entry_id: str, entry_type: str, plaintext: bytes) -> SealedPayload:
         """The payload of the entry `entry_id`; its `reference` goes into the entry, then both into `append`."""
@@ -240,7 +268,7 @@ class AuditLog:
         (2) the newest checkpoint is signed by us, for our origin, and the stored nodes lead to its root;
         (3) the head file's checkpoint is signed by us, and the store extends it.
         """
-        vkeys = [self._keys.signer.verifier_key]
+        vkeys = self._known_vkeys()
         with self._storage.exclusive() as transaction:  # (1)
             newest = transaction.newest_checkpoint()
             checkpoint = open_checkpoint(newest.note, vkeys, origin=self._config.origin)  # (2)
@@ -270,14 +298,25 @@ class AuditLog:
             raise EntryError("entry: names another payload than the one given")
         return Appendable(header, entry, leaf_hash(entry), payload)
 
-    def _gap_entry(self, gap: Gap) -> Appendable:
-        now = format_time(self._clock())
+    def _known_vkeys(self) -> tuple[VerifierKey, ...]:
+        """The keys that sign, and those that signed before."""
+        listed = self._config.directory / VKEY_FILE
+        earlier = load_vkeys(listed) if listed.exists() else ()
+        return tuple(dict.fromkeys([*self.keys.verifier_keys, *earlier]))
+
+    def _latest_time(self) -> datetime | None:
+        newest = self._storage.find(Query(limit=1))
+        return datetime.fromisoformat(newest[0].time).astimezone(UTC) if newest else None
+
+    def _gap_entry(self, gap: NotedGap) -> Appendable:
+        moment = self._clock()
+        now = format_time(moment)
         entry = GapEntry(
             id=self.new_entry_id(),
             time=now,
-            clock="unchecked",
+            clock=self.clock_status(moment),
             tenant=self._config.tenant,
-            since=format_time(gap.since),
+            since=gap.since,
             until=now,
             reason=gap.reason,
             unacknowledged=gap.unacknowledged,

@@ -16,7 +16,7 @@ from audit.errors import AuditError, EntryError, ForkError, RollbackError, Stora
 from audit.merkle import Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
 from audit.note import VerifierKey
 from audit.proof import check_proof, parse_proof, proven_leaf
-from audit.storage import Scan, StoredCheckpoint, StoredEntry
+from audit.storage import Scan, StoredCheckpoint, StoredEntry, StoredPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
     except StorageError as exc:
         raise VerificationError("store", str(exc)) from exc
     if stray is not None:
-        raise VerificationError("payloads and nodes", "a row without an entry", stray)
+        raise VerificationError("payloads and facts", "a row without an entry", stray)
     scan.check_integrity()  # (5)
     for head, note in heads:  # (6)
         if head.size > walk.size:
@@ -137,16 +137,18 @@ class _Walk:
             raise VerificationError("entry", str(exc), index) from exc
         if stored.summary != summarise(index, header):
             raise VerificationError("columns", "they don't say what the entry says", index)
-        self._check_payload(index, header, stored.sealed)
+        self._check_payload(index, header, stored.payload)
 
-    def _check_payload(self, index: LeafIndex, header: EntryHeader, sealed: bytes | None) -> None:
-        if header.payload is None and sealed is None:
+    def _check_payload(self, index: LeafIndex, header: EntryHeader, payload: StoredPayload | None) -> None:
+        if header.payload is None and payload is None:
             return
-        if sealed is None:
+        if payload is None:
             raise VerificationError("payload", "missing", index)
         if header.payload is None:
             raise VerificationError("payload", "the entry names none", index)
-        if digest(sealed) != header.payload.sha256:
+        if payload.sealed is None:
+            raise VerificationError("payload", "missing", index)
+        if digest(payload.sealed) != header.payload.sha256:
             raise VerificationError("payload", "not the one the entry names", index)
         self.payloads += 1
 

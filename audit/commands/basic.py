@@ -17,8 +17,7 @@ from audit.merkle import LeafIndex, leaf_hash
 from audit.note import VerifierKey, format_vkey, parse_vkey
 from audit.proof import format_proof
 from audit.storage import Query
-from audit.storage.sqlite import SqliteStorage
-from audit.storage.sqlite_scan import SqliteScan
+from audit.storage.opening import open_scan, open_storage
 from audit.storage.sqlite_seal import is_sealed
 from audit.verify import Trust, verify_log, verify_receipt
 
@@ -43,7 +42,7 @@ def init(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Prints one entry, or a line for each of the last ones."""
-    storage = SqliteStorage(arguments.log)
+    storage = open_storage(arguments.log)
     try:
         if arguments.index is None:
             query = Query(type=arguments.type, limit=arguments.last)
@@ -60,7 +59,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def prove(arguments: argparse.Namespace) -> int:
     """Writes a .tlog-proof that carries the whole entry."""
-    storage = SqliteStorage(arguments.log)
+    storage = open_storage(arguments.log)
     try:
         data = format_proof(prove_entry(storage, LeafIndex(arguments.index)))
     finally:
@@ -91,7 +90,7 @@ def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tup
     if not head_file.is_file():
         raise VerificationError("head", f"expected a file {HEAD_FILE}: without it a rollback can't be told")
     own_head = head_file.read_bytes()
-    scan = SqliteScan(directory)
+    scan = open_scan(directory)
     try:
         report = verify_log(scan, Trust(keys, keys[0].name, (own_head, *heads)))
     finally:

@@ -43,6 +43,14 @@ class StoredPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """What took payloads away: the id of its erasure/v1 entry, and the salt under which that entry digests their indices."""
+
+    id: str
+    salt: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEntry:
     """One entry as stored: `nodes` is the perfect nodes its leaf completes, 32 bytes each, leaf hash first."""
 
@@ -122,10 +130,12 @@ class Transaction(Reader, Protocol):
         """Writes all or nothing, and returns only when it is durable."""
         ...
 
-    def erase(self, key_refs: Sequence[int], erasure: str) -> tuple[LeafIndex, ...]:
-        """Takes away every payload under these keys, durably; the entries whose payload this erasure took, in order.
+    def erase(
+        self, erasure: Erasure, *, key_refs: Sequence[int] = (), indices: Sequence[LeafIndex] = ()
+    ) -> tuple[LeafIndex, ...]:
+        """Takes away the payloads under these keys and of these entries, durably.
 
-        Doing it again with the same erasure gives the same answer.
+        Gives the entries whose payload this erasure took, in order, also where it is done again.
         """
         ...
 
@@ -194,6 +204,10 @@ class Scan(Protocol):
 
     def anchors(self) -> Iterator[Anchor]:
         """Every anchor in order of size."""
+        ...
+
+    def erasures(self) -> Iterator[Erasure]:
+        """Every erasure that took a payload."""
         ...
 
     def stray_index(self, size: TreeSize) -> int | None:

@@ -12,8 +12,8 @@ import apsw
 
 from audit.errors import StorageError, VerificationError
 from audit.merkle import TreeSize
-from audit.storage import EntrySummary, StoredCheckpoint, StoredEntry
-from audit.storage.sqlite import APPLICATION_ID, DATABASE_FILE, SCHEMA, SCHEMA_VERSION, connect
+from audit.storage import Anchor, EntrySummary, Erasure, StoredCheckpoint, StoredEntry, StoredPayload
+from audit.storage.sqlite_schema import APPLICATION_ID, DATABASE_FILE, SCHEMA, SCHEMA_VERSION, connect
 from audit.storage.sqlite_seal import check_seal
 
 _PART = "store"
@@ -56,13 +56,15 @@ class SqliteScan:
     def entries(self) -> Iterator[StoredEntry]:
         with _as_storage_error():
             rows = self._connection.execute(
-                "SELECT idx, entry_id, type, time, service, entry, hashes, sealed FROM entries"
-                " LEFT JOIN nodes USING (idx) LEFT JOIN payloads USING (idx) ORDER BY idx"
+                "SELECT idx, lower(hex(entry_id)), type, time, service, model, status, actor, hashes, entry, key_ref, sealed,"
+                " erasure FROM entries LEFT JOIN facts USING (idx) LEFT JOIN payloads USING (idx) ORDER BY idx"
             )
-            for *columns, entry, nodes, sealed in rows:
+            for row in rows:
+                columns, nodes, entry, (key_ref, sealed, erasure) = row[:8], row[8], row[9], row[10:]
                 if not isinstance(entry, bytes) or not isinstance(sealed, bytes | None):
                     raise StorageError("a column holds another type than its own")
-                yield StoredEntry(EntrySummary(*columns), entry, nodes or b"", sealed)
+                payload = None if key_ref is None else StoredPayload(key_ref, sealed, erasure)
+                yield StoredEntry(EntrySummary(*columns), nodes, entry, payload)
 
     def checkpoints(self) -> Iterator[StoredCheckpoint]:
         with _as_storage_error():
@@ -71,9 +73,20 @@ class SqliteScan:
                     raise StorageError("a column holds another type than its own")
                 yield StoredCheckpoint(TreeSize(size), note)
 
+    def anchors(self) -> Iterator[Anchor]:
+        with _as_storage_error():
+            rows = self._connection.execute(
+                "SELECT size, kind, authority, evidence, time FROM anchors ORDER BY size, authority"
+            )
+            yield from (Anchor(*row) for row in rows)
+
+    def erasures(self) -> Iterator[Erasure]:
+        with _as_storage_error():
+            yield from (Erasure(*row) for row in self._connection.execute("SELECT id, salt FROM erasures ORDER BY id"))
+
     def stray_index(self, size: TreeSize) -> int | None:
         with _as_storage_error():
-            for table in ("nodes", "payloads"):
+            for table in ("facts", "payloads"):
                 statement = f"SELECT idx FROM {table} WHERE idx < 0 OR idx >= ? LIMIT 1"  # noqa: S608 - fixed names
                 for (index,) in self._connection.execute(statement, (size,)):
                     return int(index)

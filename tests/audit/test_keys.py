@@ -16,7 +16,7 @@ def test_keys_made_are_loaded(tmp_path: Path) -> None:
     made = init_keys(tmp_path, ORIGIN, os.urandom)
     loaded = load_keys(tmp_path)
     assert loaded.signer.verifier_key == made.signer.verifier_key
-    assert (loaded.index_key, loaded.payload_key) == (made.index_key, made.payload_key)
+    assert (loaded.index_key, loaded.wrapper.key_id) == (made.index_key, made.wrapper.key_id)
     assert load_vkeys(tmp_path / "log.vkey") == (made.signer.verifier_key,)
     check_ed25519(made.signer.verifier_key.public_key, loaded.signer.sign(b"text"), b"text")
 

@@ -4,7 +4,8 @@ import apsw
 import pytest
 
 from audit.errors import StorageError
-from audit.storage.sqlite import SqliteStorage, check_sqlite_version
+from audit.storage.sqlite import SqliteStorage
+from audit.storage.sqlite_schema import check_sqlite_version
 from audit.storage.sqlite_scan import SqliteScan
 from audit.verify import Trust, verify_log
 
