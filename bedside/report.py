@@ -15,7 +15,7 @@ from typing import Any
 
 from audit.entry import format_time
 from audit.log import read_entries
-from audit.storage.sqlite import SqliteStorage
+from audit.storage.opening import open_storage
 from bedside.config import Config, ConfigError
 from bedside.wiring import read_config
 from cds_service.feedback_report import Answers, FeedbackReport, Reason, Selection, Share, feedback_report
@@ -40,7 +40,7 @@ def _add_feedback(verbs: Any) -> None:
 def run_feedback(options: argparse.Namespace) -> int:
     """Prints the report; exit code 0."""
     config = read_config()
-    storage = SqliteStorage(_directory(config, options.tenant))
+    storage = open_storage(_directory(config, options.tenant))
     try:
         report = feedback_report(lambda: read_entries(storage), _selection(options))
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from audit.storage.sqlite import check_sqlite_version
+from audit.storage.sqlite_schema import check_sqlite_version
 
 _BUSY_TIMEOUT_MS = 2_000
 
