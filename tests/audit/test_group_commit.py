@@ -87,7 +87,7 @@ def open_faulty(disk: Disk, make_log, clock) -> Iterator[Callable[..., AuditLog]
 
     def open_one(deadline_s: float = 0.25, max_waiting: int = 100) -> AuditLog:
         config, keys = make_log(deadline_s=deadline_s, max_waiting=max_waiting)
-        opened.append(AuditLog(config, keys, SqliteStorage(config.directory, vfs=NAME), clock, os.urandom))
+        opened.append(AuditLog(config, lambda: keys, SqliteStorage(config.directory, vfs=NAME), clock, os.urandom))
         return opened[0]
 
     yield open_one

@@ -78,20 +78,21 @@ def test_verify_holds_for_the_empty_log(make_log) -> None:
     ("statement", "index", "part"),
     [
         ("UPDATE entries SET entry = CAST(replace(CAST(entry AS TEXT), 'high', 'lows') AS BLOB) WHERE idx = 3", 3, "entry"),
-        ("UPDATE entries SET time = '2026-03-01T08:00:01.000000Z' WHERE idx = 3", 3, "columns"),
-        ("UPDATE entries SET service = 'other' WHERE idx = 0", 0, "columns"),
-        ("UPDATE entries SET type = 'gap/v1' WHERE idx = 8", 8, "columns"),
-        ("UPDATE entries SET entry_id = 'ff' WHERE idx = 2", 2, "columns"),
+        ("UPDATE facts SET time = '2026-03-01T08:00:01.000000Z' WHERE idx = 3", 3, "columns"),
+        ("UPDATE facts SET service = 'other' WHERE idx = 0", 0, "columns"),
+        ("UPDATE facts SET type = 'gap/v1' WHERE idx = 8", 8, "columns"),
+        ("UPDATE facts SET entry_id = x'ff' WHERE idx = 2", 2, "columns"),
         ("DELETE FROM entries WHERE idx = 4", 4, "entry"),
         ("DELETE FROM entries WHERE idx = 8", 8, "entry"),
-        ("DELETE FROM nodes WHERE idx = 4", 4, "entry"),
-        ("UPDATE nodes SET hashes = CAST(hashes || 'x' AS BLOB) WHERE idx = 5", 5, "nodes"),
-        ("UPDATE nodes SET hashes = substr(hashes, 1, 32) WHERE idx = 1", 1, "nodes"),
+        ("UPDATE entries SET hashes = zeroblob(32) WHERE idx = 4", 4, "entry"),
+        ("DELETE FROM facts WHERE idx = 4", 4, "columns"),
+        ("UPDATE entries SET hashes = CAST(hashes || 'x' AS BLOB) WHERE idx = 5", 5, "nodes"),
+        ("UPDATE entries SET hashes = substr(hashes, 1, 32) WHERE idx = 1", 1, "nodes"),
         ("UPDATE payloads SET sealed = zeroblob(length(sealed)) WHERE idx = 5", 5, "payload"),
         ("DELETE FROM payloads WHERE idx = 7", 7, "payload"),
-        ("INSERT INTO payloads VALUES (4, x'00')", 4, "payload"),
-        ("INSERT INTO payloads VALUES (99, x'00')", 99, "payloads and nodes"),
-        ("INSERT INTO nodes VALUES (-1, x'00')", -1, "payloads and nodes"),
+        ("INSERT INTO payloads VALUES (4, 1, x'00', '')", 4, "payload"),
+        ("INSERT INTO payloads VALUES (99, 1, x'00', '')", 99, "payloads and facts"),
+        ("INSERT INTO facts VALUES (-1, x'00', '', '', '', '', '', '')", -1, "payloads and facts"),
         ("UPDATE payloads SET idx = 4 WHERE idx = 5", 4, "payload"),
         ("DELETE FROM checkpoints WHERE size = 9", 7, "entry"),
         ("DELETE FROM checkpoints", None, "checkpoints"),
@@ -118,7 +119,7 @@ def test_verify_names_the_batch_when_entry_and_hashes_were_changed_together(fill
     directory, trust, entries = filled(9)
     forged = entries[8].replace(b"high", b"lows")
     _change(directory, "UPDATE entries SET entry = ? WHERE idx = 8", forged)
-    _change(directory, "UPDATE nodes SET hashes = ? WHERE idx = 8", leaf_hash(forged))
+    _change(directory, "UPDATE entries SET hashes = ? WHERE idx = 8", leaf_hash(forged))
     with pytest.raises(VerificationError, match="entries 7 to 8 don't lead to the root") as caught:
         _verify(directory, trust)
     assert caught.value.index == 7
