@@ -19,6 +19,7 @@ PURE = (
     "note",
     "payloads",
     "proof",
+    "tile_reader",
     "tiles",
     "verify",
 )
