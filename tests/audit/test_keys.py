@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.errors import FormatError, KeyFileError
-from audit.keys import Ed25519Signer, format_skey, init_keys, load_keys, load_vkeys, parse_skey
+from audit.keys import (
+    Ed25519Signer,
+    KeySource,
+    format_skey,
+    init_keys,
+    load_keys,
+    load_vkeys,
+    parse_skey,
+    write_key_file,
+)
 from audit.note import check_ed25519
 
 ORIGIN = "hospital.example/cds-audit/north/1"
@@ -28,7 +37,7 @@ def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["signing.key", "index.key", "payload.key"])
+@pytest.mark.parametrize("name", ["signing.key", "index.key", "wrapping.key"])
 def test_keys_open_to_others_are_refused(tmp_path: Path, name: str) -> None:
     init_keys(tmp_path, ORIGIN, os.urandom)
     (tmp_path / "keys" / name).chmod(0o640)
@@ -36,7 +45,7 @@ def test_keys_open_to_others_are_refused(tmp_path: Path, name: str) -> None:
         load_keys(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["signing.key", "index.key", "payload.key"])
+@pytest.mark.parametrize("name", ["signing.key", "index.key", "wrapping.key"])
 @pytest.mark.parametrize("content", [b"", b"zz", b"PRIVATE+KEY+a+b+c", b"\xff"])
 def test_keys_malformed_are_refused_without_being_shown(tmp_path: Path, name: str, content: bytes) -> None:
     init_keys(tmp_path, ORIGIN, os.urandom)
@@ -72,3 +81,24 @@ def test_keys_signing_key_reads_the_form_of_go() -> None:
     name, seed = parse_skey(skey)
     assert Ed25519Signer(name, seed).verifier_key.key_id.hex() == "c74f20a3"
     assert format_skey(name, seed) == skey
+
+
+def test_keys_are_read_again_when_a_key_file_comes(tmp_path: Path) -> None:
+    made = init_keys(tmp_path, ORIGIN, os.urandom)
+    source = KeySource(tmp_path, os.urandom)
+    assert source.keys().verifier_keys == made.verifier_keys
+    following = Ed25519Signer(ORIGIN, bytes(32))
+    write_key_file(tmp_path / "keys" / "signing.next.key", format_skey(ORIGIN, bytes(32)), 0o600)
+    assert source.keys().verifier_keys == (*made.verifier_keys, following.verifier_key)
+    (tmp_path / "keys" / "signing.next.key").rename(tmp_path / "keys" / "signing.key")
+    assert source.keys().verifier_keys == (following.verifier_key,)
+
+
+def test_keys_read_before_stay_in_force_while_the_files_are_unreadable(tmp_path: Path, caplog) -> None:
+    made = init_keys(tmp_path, ORIGIN, os.urandom)
+    source = KeySource(tmp_path, os.urandom)
+    (tmp_path / "keys" / "signing.next.key").write_text("half a ke")
+    assert source.keys().verifier_keys == made.verifier_keys
+    assert "keys can't be read again" in caplog.text
+    (tmp_path / "keys" / "signing.next.key").unlink()
+    assert source.keys().verifier_keys == made.verifier_keys

@@ -84,10 +84,11 @@ def test_log_reads_entries_in_order_from_any_place(log, make_entry) -> None:
     assert list(log.entries(LeafIndex(5))) == []
 
 
-def test_log_gives_ids_that_are_random_uuids(log) -> None:
-    made = [uuid.UUID(hex=log.new_entry_id()) for _ in range(200)]
-    assert {(one.version, one.variant) for one in made} == {(4, uuid.RFC_4122)}
-    assert len(set(made)) == 200
+def test_log_gives_ids_that_are_uuids_and_rise_with_time(log) -> None:
+    made = [log.new_entry_id() for _ in range(200)]
+    assert {(uuid.UUID(hex=one).version, uuid.UUID(hex=one).variant) for one in made} == {(7, uuid.RFC_4122)}
+    assert made == sorted(made)  # the clock of this test moves a second with each look
+    assert len({one[-15:] for one in made}) == 200
 
 
 def test_log_acknowledges_an_entry_again_at_the_same_place(log, make_entry) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from audit.errors import StorageError
 from audit.storage.sqlite import SqliteStorage
-from audit.storage.sqlite_schema import check_sqlite_version
 from audit.storage.sqlite_scan import SqliteScan
+from audit.storage.sqlite_schema import check_sqlite_version
 from audit.verify import Trust, verify_log
 
 
@@ -47,7 +47,7 @@ def test_sqlite_refuses_a_file_that_is_no_log(make_log, tmp_path) -> None:
     connection = sqlite3.connect(config.directory / "log.sqlite3")
     connection.execute("CREATE TABLE t (x)")
     connection.close()
-    with pytest.raises(StorageError, match="expected a log of version 1"):
+    with pytest.raises(StorageError, match="expected a log of version 2"):
         SqliteStorage(config.directory)
 
 
