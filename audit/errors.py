@@ -80,6 +80,14 @@ class LogClosedError(AppendError):
     """The log was closed, or is used in another process than the one that opened it."""
 
 
+class ApprovalError(AuditError):
+    """An erasure, or the end of a hold, that wasn't approved as it has to be: by different officers, of this request."""
+
+
+class RetentionError(AuditError):
+    """Records that have to be kept longer, or a rule that would let them go too early."""
+
+
 class RollbackError(AuditError):
     """The log is smaller than a head it signed before."""
 

@@ -7,6 +7,7 @@ import pytest
 
 AUDIT = Path(__file__).parent.parent.parent / "audit"
 PURE = (
+    "approvals",
     "checkpoint",
     "commitments",
     "encoding",
@@ -19,6 +20,7 @@ PURE = (
     "note",
     "payloads",
     "proof",
+    "retention",
     "tile_reader",
     "tiles",
     "verify",

@@ -1,0 +1,100 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.entry import format_time
+from audit.errors import RetentionError
+from audit.retention import Due, KeptPayload, RetentionRule, YearCount, count_years, find_due
+
+NOW = datetime(2036, 3, 1, 8, 0, tzinfo=UTC)
+LAW = "de-630f-bgb"
+
+
+def _kept(index: int, key_ref: int, year: int, *, held: bool = False) -> KeptPayload:
+    return KeptPayload(index, key_ref, f"{year}-02-01T00:00:00.000000Z", held)
+
+
+@pytest.mark.parametrize(
+    ("years", "floor_years", "law"),
+    [(5, 5, ""), (5, 6, ""), (5, 6, LAW), (9, 10, ""), (0, 0, LAW), (-1, 0, LAW), (10, 3, "")],
+)
+def test_retention_rules_that_let_records_go_too_early_are_refused(years: int, floor_years: int, law: str) -> None:
+    with pytest.raises(RetentionError):
+        RetentionRule(years, floor_years, law)
+
+
+@pytest.mark.parametrize(("years", "floor_years", "law"), [(6, 6, ""), (30, 10, ""), (1, 0, LAW), (3, 3, LAW)])
+def test_retention_rules_that_keep_long_enough_hold(years: int, floor_years: int, law: str) -> None:
+    assert RetentionRule(years, floor_years, law).years == years
+
+
+def test_retention_ends_after_ten_years_to_the_microsecond() -> None:
+    rule = RetentionRule()
+    assert rule.check_ended("2026-03-01T08:00:00.000000Z", NOW, None) == "ended"
+    with pytest.raises(RetentionError, match=r"kept for 10 years, the newest record is of 2026-03-01$"):
+        rule.check_ended("2026-03-01T08:00:00.000001Z", NOW, None)
+
+
+def test_retention_of_no_records_has_ended() -> None:
+    assert RetentionRule().check_ended(None, NOW, None) == "ended"
+
+
+def test_retention_of_a_leap_day_does_not_end_a_day_early() -> None:
+    rule, record = RetentionRule(), "2028-02-29T12:00:00.000000Z"
+    with pytest.raises(RetentionError):
+        rule.check_ended(record, datetime(2038, 2, 28, 23, tzinfo=UTC), None)
+    assert rule.check_ended(record, datetime(2038, 3, 1, 12, tzinfo=UTC), None) == "ended"
+    assert rule.latest_due(datetime(2028, 2, 29, 12, tzinfo=UTC)) == "2018-02-28T12:00:00.000000Z"
+
+
+def test_retention_is_cut_short_by_the_law_the_tenant_names_and_no_other() -> None:
+    rule, record = RetentionRule(law=LAW), "2030-01-01T00:00:00.000000Z"
+    assert rule.check_ended(record, NOW, LAW) == LAW
+    assert rule.check_ended("2020-01-01T00:00:00.000000Z", NOW, LAW) == "ended"
+    for override in ("fr-l1111-7", "", "-"):
+        with pytest.raises(RetentionError, match="expected the law"):
+            rule.check_ended(record, NOW, override)
+    with pytest.raises(RetentionError, match="none is named"):
+        RetentionRule().check_ended(record, NOW, LAW)
+    with pytest.raises(RetentionError, match="none is named"):
+        RetentionRule().check_ended(record, NOW, "")
+
+
+def test_retention_is_never_cut_below_183_days() -> None:
+    rule = RetentionRule(law=LAW)
+    assert rule.check_ended(format_time(NOW - timedelta(days=183)), NOW, LAW) == LAW
+    with pytest.raises(RetentionError, match="183 days by any law"):
+        rule.check_ended(format_time(NOW - timedelta(days=183) + timedelta(microseconds=1)), NOW, LAW)
+    with pytest.raises(RetentionError, match="183 days by any law"):
+        RetentionRule(1, 0, LAW).check_ended(format_time(NOW), NOW, LAW)
+
+
+def test_retention_counts_each_year() -> None:
+    payloads = [_kept(0, 1, 2020), _kept(1, 1, 2020, held=True), _kept(2, 1, 2031), _kept(3, 2, 2019)]
+    counts = count_years(payloads, RetentionRule().latest_due(NOW))
+    assert counts == (YearCount("2019", 1, 1, 0), YearCount("2020", 2, 1, 1), YearCount("2031", 1, 0, 0))
+
+
+def test_retention_takes_whole_keys_only_where_nothing_newer_is_under_them() -> None:
+    payloads = [_kept(0, 1, 2020), _kept(1, 1, 2021), _kept(2, 2, 2020), _kept(3, 2, 2031), _kept(4, 3, 2031)]
+    assert find_due(payloads, RetentionRule().latest_due(NOW), 100) == Due((1,), (2,))
+
+
+def test_retention_takes_nothing_that_is_held() -> None:
+    payloads = [_kept(0, 1, 2020, held=True), _kept(1, 1, 2021, held=True), _kept(2, 2, 2020)]
+    assert find_due(payloads, RetentionRule().latest_due(NOW), 100) == Due((2,), ())
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(2018, 2034), st.booleans()), max_size=30), st.integers(1, 40))
+def test_retention_takes_what_is_due_and_no_more_than_asked(rows: list[tuple[int, int, bool]], limit: int) -> None:
+    payloads = [_kept(index, *row[:2], held=row[2]) for index, row in enumerate(sorted(rows))]
+    latest = RetentionRule().latest_due(NOW)
+    found = find_due(payloads, latest, limit)
+    under = {payload.index for payload in payloads if payload.key_ref in found.key_refs}
+    due = {payload.index for payload in payloads if payload.time <= latest and not payload.held}
+    taken = under | set(found.indices)
+    assert not under & set(found.indices)
+    assert taken <= due
+    assert len(taken) == min(limit, len(due))
