@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
-from bedside.tables import ClientTable, ServiceTable, TenantTable
+from bedside.tables import AuthorityTable, ClientTable, OfficerTable, ServiceTable, TenantTable, WitnessTable
 
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -69,6 +69,22 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: Annotated[str, "name of the log, as given to `bedside audit init`"] = "localhost/cds-audit/default/1"
     tenant: Annotated[str, "whose decisions these are"] = "default"
     deadline_ms: Annotated[Count, "no durable record within it: no cards"] = 250
+    heads_directory: Annotated[Path | None, "heads that outsiders cosigned; none: heads/ in the directory"] = None
+    vault_directory: Annotated[
+        Path | None, "patients' wrapped keys, better on another volume; none: in the directory"
+    ] = None
+    publish_directory: Annotated[
+        Path | None, "folder to publish the log in, as tiles, in one folder per tenant; none: nowhere"
+    ] = None
+    outside_every_s: Annotated[Seconds, "how often heads go to witnesses and are published, off the response path"] = (
+        60.0
+    )
+    timestamp_every_s: Annotated[Annotated[float, Meta(ge=1)], "how often heads are time-stamped"] = 3600.0
+    retention_years: Annotated[Annotated[float, Meta(gt=0)], "payloads are kept so long"] = 10.0
+    retention_floor_years: Annotated[
+        Annotated[float, Meta(ge=0)], "and never shorter, unless `retention_law` names what allows it"
+    ] = 6.0
+    retention_law: Annotated[str, "code of the law that lets the floor be lower than 6 years; empty: none"] = ""
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +134,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clients: tuple[ClientTable, ...] = ()
     services: tuple[ServiceTable, ...] = ()
     tenants: tuple[TenantTable, ...] = ()
+    witnesses: tuple[WitnessTable, ...] = ()
+    timestamp_authorities: tuple[AuthorityTable, ...] = ()
+    officers: tuple[OfficerTable, ...] = ()
 
     @property
     def public_url(self) -> str:
@@ -126,7 +145,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.server.public_url.rstrip("/") or f"http://{host}:{self.server.port}"
 
 
-SECTIONS = tuple(name for name in Config.__struct_fields__ if name not in ("clients", "services", "tenants"))
+TABLES = ("clients", "services", "tenants", "witnesses", "timestamp_authorities", "officers")
+SECTIONS = tuple(name for name in Config.__struct_fields__ if name not in TABLES)
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
@@ -246,7 +266,7 @@ def settings_table() -> str:
         for setting, default, meaning in _settings(hints[section]):
             variable = f"BEDSIDE_{section.upper()}_{setting.upper()}"
             lines.append(f"| `{section}.{setting}` | `{variable}` | {default} | {meaning} |")
-    for name in ("clients", "services", "tenants"):
+    for name in TABLES:
         kind = get_args(hints[name])[0]
         lines += ["", f"`[[{name}]]`: {_sentence(kind)}", "", "| field | default | meaning |", "|---|---|---|"]
         lines += [f"| `{setting}` | {default} | {meaning} |" for setting, default, meaning in _settings(kind)]

@@ -1,4 +1,4 @@
-"""The repeated tables of the configuration: `[[clients]]`, `[[services]]`, `[[tenants]]`; the environment can't set these.
+"""The repeated tables of the configuration: clients, services, tenants, witnesses, officers; the environment can't set these.
 
 Every table says what it must, and the rest has the closed default. docs/connect-an-ehr.md goes through a client's table
 field by field.
@@ -61,3 +61,30 @@ class TenantTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     directory: Annotated[Path, "its log and keys"]
     origin: Annotated[str, "name of its log"]
     head_file: Annotated[Path | None, "newest signed head; none: in the directory"] = None
+    heads_directory: Annotated[Path | None, "heads that outsiders cosigned; none: heads/ in the directory"] = None
+    vault_directory: Annotated[Path | None, "patients' wrapped keys; none: in the directory"] = None
+
+
+class WitnessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One witness that cosigns the logs' heads."""
+
+    name: Annotated[Name, "its name in reports"]
+    url: Annotated[str, "its submission prefix, before `/add-checkpoint`"]
+    vkey: Annotated[str, "its verifier key (C2SP, type 04)"]
+    monitoring_url: Annotated[str, "its monitoring prefix, asked for the newest head at start; empty: not asked"] = ""
+
+
+class AuthorityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One time-stamping authority (RFC 3161) that dates the logs' heads."""
+
+    name: Annotated[Name, "its name in reports"]
+    url: Annotated[str, "where time stamps are asked for"]
+    roots_file: Annotated[Path, "PEM file of the root certificates its stamps must lead to"]
+
+
+class OfficerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One person who may ask for or approve erasures and holds, by a signing key of their own."""
+
+    name: Annotated[Name, "who; the same as in the key"]
+    vkey: Annotated[str, "verifier key, as `bedside audit officer new` prints it"]
+    roles: Annotated[tuple[str, ...], "some of `privacy-officer`, `auditor`, `reviewer`, `administrator`"]

@@ -96,6 +96,8 @@ def log_config(config: Config) -> LogConfig:
         tenant=audit.tenant,
         deadline_s=audit.deadline_ms / 1000,
         head_path=audit.head_file,
+        heads_path=audit.heads_directory,
+        vault_directory=audit.vault_directory,
     )
 
 
@@ -129,7 +131,15 @@ def log_configs(config: Config) -> tuple[LogConfig, ...]:
 
 def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
     deadline_s = config.audit.deadline_ms / 1000
-    return LogConfig(tenant.directory, tenant.origin, tenant.name, deadline_s, head_path=tenant.head_file)
+    return LogConfig(
+        tenant.directory,
+        tenant.origin,
+        tenant.name,
+        deadline_s,
+        head_path=tenant.head_file,
+        heads_path=tenant.heads_directory,
+        vault_directory=tenant.vault_directory,
+    )
 
 
 def open_state(config: Config) -> Path:
