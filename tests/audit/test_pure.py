@@ -23,6 +23,7 @@ PURE = (
     "retention",
     "tile_reader",
     "tiles",
+    "tombstones",
     "verify",
 )
 ALLOWED = {"base64", "binascii", "collections", "contextlib", "dataclasses", "hashlib", "hmac", "re", "struct"}
