@@ -161,29 +161,33 @@ def load_vkeys(path: Path) -> tuple[VerifierKey, ...]:
     return vkeys
 
 
-def parse_skey(text: str) -> tuple[str, bytes]:
-    """Name and seed behind `PRIVATE+KEY+name+hex8(key id)+b64(01 || seed)`.
+def parse_skey(text: str, key_type: int = ED25519) -> tuple[str, bytes]:
+    """Name and seed behind `PRIVATE+KEY+name+hex8(key id)+b64(type || seed)`; a log's key is of type 01, a witness's of 04.
 
     Raises:
-        KeyFileError: any other form, or a key id that isn't the key's. The message holds nothing of the key.
+        KeyFileError: any other form or type, or a key id that isn't the key's. The message holds nothing of the key.
     """
     parts = text.removeprefix(_SKEY_PREFIX).split("+", 2)
     try:
         typed = parse_base64(parts[-1], "signing key")
     except FormatError:
         raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key") from None
-    if not text.startswith(_SKEY_PREFIX) or len(parts) != 3 or len(typed) != 1 + _SEED_BYTES or typed[0] != ED25519:
+    if not text.startswith(_SKEY_PREFIX) or len(parts) != 3 or len(typed) != 1 + _SEED_BYTES or typed[0] != key_type:
         raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key")
     name, key_id, seed = parts[0], parts[1], typed[1:]
-    if Ed25519Signer(name, seed).verifier_key.key_id.hex() != key_id:
+    if _verifier_key(name, key_type, seed).key_id.hex() != key_id:
         raise KeyFileError("signing key: the key id isn't the key's")
     return name, seed
 
 
-def format_skey(name: str, seed: bytes) -> str:
-    """`PRIVATE+KEY+name+hex8(key id)+b64(01 || seed)`."""
-    key_id = Ed25519Signer(name, seed).verifier_key.key_id
-    return f"{_SKEY_PREFIX}{name}+{key_id.hex()}+{format_base64(bytes([ED25519]) + seed)}"
+def format_skey(name: str, seed: bytes, key_type: int = ED25519) -> str:
+    """`PRIVATE+KEY+name+hex8(key id)+b64(type || seed)`."""
+    key_id = _verifier_key(name, key_type, seed).key_id
+    return f"{_SKEY_PREFIX}{name}+{key_id.hex()}+{format_base64(bytes([key_type]) + seed)}"
+
+
+def _verifier_key(name: str, key_type: int, seed: bytes) -> VerifierKey:
+    return VerifierKey(name, key_type, Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw())
 
 
 def _parse_hex(path: Path, size: int) -> bytes:

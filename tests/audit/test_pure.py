@@ -10,6 +10,7 @@ PURE = (
     "approvals",
     "checkpoint",
     "commitments",
+    "cosignature",
     "encoding",
     "entry",
     "entry_custody",
