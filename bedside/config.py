@@ -95,6 +95,10 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "icu_mortality",
     )
     shadow: Annotated[tuple[str, ...], "ids of models that run and are logged, and show nothing to anyone"] = ()
+    archive: Annotated[
+        Path | None,
+        "a copy of each version that was in service, so that its decisions can be repeated; none: in the state",
+    ] = None
 
 
 class Ward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +141,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witnesses: tuple[WitnessTable, ...] = ()
     timestamp_authorities: tuple[AuthorityTable, ...] = ()
     officers: tuple[OfficerTable, ...] = ()
+
+    @property
+    def model_archive(self) -> Path:
+        """Where versions that were in service are kept."""
+        return self.models.archive or self.state.directory / "models"
 
     @property
     def public_url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 from audit.entry import DecisionEntry, parse_entry, read_header
@@ -13,6 +14,7 @@ from audit.merkle import LeafIndex
 from audit.storage import Query
 from bedside.wiring import load_models, open_log, read_config
 from cds_service.replay import replay
+from model_artifacts.archive import find_kept
 
 LATEST = "latest"
 SEARCHED = 1000
@@ -32,7 +34,7 @@ def add_replay(verbs: Any) -> None:
 
 
 def run_replay(options: argparse.Namespace) -> int:
-    """Exit code 0 if the decision was reproduced bit for bit, 1 if not or if the entry holds nothing to repeat."""
+    """Exit code 0 if the answer was reproduced bit for bit, 1 if not or if the entry holds nothing to repeat."""
     config = read_config()
     audit_log = open_log(config)
     try:
@@ -41,7 +43,7 @@ def run_replay(options: argparse.Namespace) -> int:
         if entry.payload is None:
             sys.stdout.write(f"entry {index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
             return 1
-        report = replay(audit_log.payload(index), load_models(config))
+        report = replay(audit_log.payload(index), load_models(config), partial(find_kept, config.model_archive))
     finally:
         audit_log.close()
     sys.stdout.write(
@@ -50,7 +52,7 @@ def run_replay(options: argparse.Namespace) -> int:
         f"recorded answer {report.recorded_answer or 'none, the model abstained before it ran'}\n"
         f"repeated answer {report.repeated_answer or 'none'}\n"
     )
-    return 0 if report.outcome == "reproduced" else 1
+    return 0 if report.outcome in ("reproduced", "answer-reproduced") else 1
 
 
 def _index(text: str) -> int | str:

@@ -44,6 +44,7 @@ from cds_service.jti_store import JtiStore
 from cds_service.key_sets import KeySets
 from cds_service.services import CdsService, ServiceSettings, services_of
 from cds_service.ward import Ward
+from model_artifacts.archive import keep_model
 from model_artifacts.errors import ModelError
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
@@ -193,6 +194,8 @@ def config_digest(config: Config) -> str:
 def build_desk(config: Config) -> Desk:
     """Everything a hook call needs, made from the configuration."""
     models = load_models(config)
+    for model in models.values():
+        keep_model(model, config.model_archive)
     services = build_services(config, models)
     clients = registered_clients(config)
     _check_clients(config, clients, services)

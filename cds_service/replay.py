@@ -1,16 +1,18 @@
 """Repeats a recorded decision: the stored tensors through the same model bytes, and the same words on the card.
 
  (1) the payload is decrypted and read; who may do that is the caller's business;
- (2) the model's artefact and manifest must be the recorded ones: a changed model is said, not compared;
+ (2) the model's artefact and manifest must be the recorded ones; where they aren't, a kept copy of that version repeats the
+     answer, and without one the change is said, not compared;
  (3) the tensors run through the graph; the answer's bytes must have the recorded digest;
  (4) assessment, finding and card are made again and must equal the recorded card, character for character.
 
+A kept version gives its answer only: its words come from code that has changed since, so the card isn't compared.
 Where the model had abstained before its graph ran, (3) has nothing to compare and (4) starts from the recorded reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,11 +20,12 @@ import msgspec
 
 from cds_service.cards import present
 from cds_service.decision import ReplayPayload
+from model_artifacts.archive import KeptModel
 from model_artifacts.assessment import Abstention, Assessment, Finding
 from model_artifacts.inputs import ModelInputs
 from model_artifacts.runtime import ReleasedModel
 
-Outcome = Literal["reproduced", "model-changed", "model-unknown", "answer-differs", "card-differs"]
+Outcome = Literal["reproduced", "answer-reproduced", "model-changed", "model-unknown", "answer-differs", "card-differs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +40,22 @@ class ReplayReport:
     card_summary: str
 
 
-def replay(payload: bytes, models: Mapping[str, ReleasedModel]) -> ReplayReport:
-    """The report on repeating the decision in `payload`.
+def replay(
+    payload: bytes, models: Mapping[str, ReleasedModel], find_kept: Callable[[str], KeptModel | None] = lambda _: None
+) -> ReplayReport:
+    """The report on repeating the decision in `payload`; `find_kept` finds a version kept by its manifest's SHA-256.
 
     Raises:
         msgspec.DecodeError: `payload` is no replay payload of this schema.
     """
     stored = msgspec.msgpack.decode(payload, type=ReplayPayload)  # (1)
     model = models.get(stored.model_id)
-    if model is None:
-        return _report(stored, "model-unknown", None)
+    if model is None or not _is_recorded(model, stored):  # (2)
+        kept = find_kept(stored.manifest_sha256)
+        if kept is not None and kept.manifest.artifact.sha256 == stored.artifact_sha256:
+            return _repeat(kept, stored)
+        return _report(stored, "model-unknown" if model is None else "model-changed", None)
     identity = model.identity
-    if (identity.artifact_sha256, identity.manifest_sha256) != (stored.artifact_sha256, stored.manifest_sha256):
-        return _report(stored, "model-changed", None)  # (2)
     inputs = _inputs(stored)
     repeated = None
     assessment: Assessment
@@ -69,6 +75,19 @@ def replay(payload: bytes, models: Mapping[str, ReleasedModel]) -> ReplayReport:
     uuids = _uuids(stored.cards)
     card = present(finding, model.manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps)
     return _report(stored, "reproduced" if (card.to_json(),) == stored.cards else "card-differs", repeated)
+
+
+def _is_recorded(model: ReleasedModel, stored: ReplayPayload) -> bool:
+    identity = model.identity
+    return (identity.artifact_sha256, identity.manifest_sha256) == (stored.artifact_sha256, stored.manifest_sha256)
+
+
+def _repeat(kept: KeptModel, stored: ReplayPayload) -> ReplayReport:
+    """The report on the answer alone."""
+    if stored.answer is None:
+        return _report(stored, "model-changed", None)
+    repeated = kept.run(_inputs(stored).arrays).digest()
+    return _report(stored, "answer-reproduced" if repeated == stored.answer else "answer-differs", repeated)
 
 
 def _without(finding: Finding, drafted: tuple[tuple[str, str], ...]) -> Finding:

@@ -113,10 +113,7 @@ class ReleasedModel:
             ArtifactError: a file is missing or altered, or the graph is not what the manifest declares.
         """
         folder = Path(str(files(package)))
-        manifest, manifest_sha256 = read_manifest(folder)  # (1) (2)
-        graph = _verified_files(folder, manifest)  # (3)
-        session = _open_session(manifest, graph)  # (4)
-        _check_signature(manifest, session)  # (5)
+        manifest, manifest_sha256, session = open_graph(folder)
         card = folder / "MODEL_CARD.md"
         identity = ModelIdentity(
             ModelId(manifest.id),
@@ -153,16 +150,7 @@ class ReleasedModel:
 
     def run(self, arrays: Arrays) -> GraphAnswer:
         """The graph's raw answer for one patient's tensors; also what replaying a decision calls."""
-        names = [output.name for output in self.session.get_outputs()]
-        raw = dict(zip(names, self.session.run(None, dict(arrays)), strict=True))
-        novelty = raw["novelty"][0] if "novelty" in raw else None
-        return GraphAnswer(
-            raw["probability"][0],
-            raw["members"][0],
-            raw["attributions"][0],
-            raw["baseline_probability"][0],
-            None if novelty is None else np.asarray(novelty),
-        )
+        return run_graph(self.session, arrays)
 
     def conclude(self, answer: GraphAnswer, inputs: ModelInputs) -> Assessment:
         """The assessment that follows from a raw answer: checks (8), novelty (9), prediction (10).
@@ -198,6 +186,34 @@ class ReleasedModel:
 
     def _abstain(self, reasons: tuple[AbstentionReason, ...], inputs: ModelInputs, *, outside: bool) -> Abstention:
         return Abstention(self.identity, reasons, inputs.evidence, inputs.set_aside, outside)
+
+
+def open_graph(folder: Path) -> tuple[ModelManifest, Sha256, onnxruntime.InferenceSession]:
+    """The manifest in a model folder, its SHA-256, and the graph it vouches for: steps (1) to (5).
+
+    Raises:
+        ManifestError: the manifest is unreadable or contradicts itself.
+        ArtifactError: a file is missing or altered, or the graph is not what the manifest declares.
+    """
+    manifest, manifest_sha256 = read_manifest(folder)  # (1) (2)
+    graph = _verified_files(folder, manifest)  # (3)
+    session = _open_session(manifest, graph)  # (4)
+    _check_signature(manifest, session)  # (5)
+    return manifest, manifest_sha256, session
+
+
+def run_graph(session: onnxruntime.InferenceSession, arrays: Arrays) -> GraphAnswer:
+    """The raw answer for one patient's tensors."""
+    names = [output.name for output in session.get_outputs()]
+    raw = dict(zip(names, session.run(None, dict(arrays)), strict=True))
+    novelty = raw["novelty"][0] if "novelty" in raw else None
+    return GraphAnswer(
+        raw["probability"][0],
+        raw["members"][0],
+        raw["attributions"][0],
+        raw["baseline_probability"][0],
+        None if novelty is None else np.asarray(novelty),
+    )
 
 
 def _verified_files(folder: Path, manifest: ModelManifest) -> bytes:

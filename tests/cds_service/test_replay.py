@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ from audit.merkle import LeafIndex
 from cds_service.decision import ReplayPayload
 from cds_service.pipeline import answer
 from cds_service.replay import replay
+from model_artifacts.archive import find_kept, keep_model
+from model_artifacts.manifest import Sha256
 from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
 from tests.cds_service.callers import CALLER
@@ -78,6 +82,29 @@ def test_replay_says_that_the_model_changed(
     payload = _recorded(make_desk, audit_log)
     other = replace(prevent, identity=replace(prevent.identity, **{digest: "0" * 64}))
     assert replay(payload, {"prevent_cvd": other}).outcome == "model-changed"
+
+
+def test_replay_repeats_the_answer_of_a_version_that_was_kept(
+    make_desk: MakeDesk, audit_log: AuditLog, prevent: ReleasedModel, tmp_path: Path
+) -> None:
+    payload = _recorded(make_desk, audit_log)
+    keep_model(prevent, tmp_path)
+    newer = replace(prevent, identity=replace(prevent.identity, manifest_sha256=Sha256("0" * 64)))
+    for models in ({"prevent_cvd": newer}, {}):
+        report = replay(payload, models, partial(find_kept, tmp_path))
+        assert report.outcome == "answer-reproduced"
+        assert report.repeated_answer == report.recorded_answer is not None
+
+
+def test_replay_by_a_kept_version_tells_a_tensor_that_was_changed(
+    make_desk: MakeDesk, audit_log: AuditLog, prevent: ReleasedModel, tmp_path: Path
+) -> None:
+    payload = _recorded(make_desk, audit_log)
+    keep_model(prevent, tmp_path)
+    (name, array), *_ = msgspec.msgpack.decode(payload, type=ReplayPayload).arrays.items()
+    one_bit = bytes([array.data[0], array.data[1] ^ 0x40, *array.data[2:]])
+    changed = _changed(payload, arrays={name: msgspec.structs.replace(array, data=one_bit)})
+    assert replay(changed, {}, partial(find_kept, tmp_path)).outcome == "answer-differs"
 
 
 def test_replay_says_that_the_model_is_unknown(make_desk: MakeDesk, audit_log: AuditLog) -> None:

@@ -1,0 +1,89 @@
+"""Kept model versions: what a decision of the past needs to be repeated after its model was replaced.
+
+    <archive>/<sha-256 of the manifest>/manifest.toml  model.onnx  MODEL_CARD.md  and every file the manifest lists
+
+A folder is copied when a model goes into service and never changed. What a model's Python code makes of an answer isn't
+kept: the log has the digest of the software, and the card's words are in the payload.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+
+from model_artifacts.errors import ArtifactError
+from model_artifacts.manifest import ModelManifest, Sha256
+from model_artifacts.runtime import Arrays, GraphAnswer, ReleasedModel, open_graph, run_graph
+
+MANIFEST, CARD = "manifest.toml", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptModel:
+    """A version that was in service once: its manifest, and a graph that still runs."""
+
+    manifest: ModelManifest
+    manifest_sha256: Sha256
+    card: str
+    session: onnxruntime.InferenceSession
+
+    def run(self, arrays: Arrays) -> GraphAnswer:
+        """The graph's raw answer for one patient's tensors."""
+        return run_graph(self.session, arrays)
+
+
+def keep_model(model: ReleasedModel, archive: Path) -> Path:
+    """The folder in which this version is kept, copied there if it wasn't.
+
+    Raises:
+        ArtifactError: it can't be copied.
+    """
+    folder = archive / model.identity.manifest_sha256
+    if folder.is_dir():
+        return folder
+    names = dict.fromkeys([MANIFEST, model.manifest.artifact.file, *model.manifest.files, CARD])
+    try:
+        archive.mkdir(parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(dir=archive, prefix=".keeping-"))
+        for name in names:
+            if (model.folder / name).exists():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(model.folder / name, copy / name)
+        copy.chmod(0o755)
+        _rename(copy, folder)
+    except OSError as exc:
+        message = f"archive of model {model.manifest.id}: {exc.strerror}"
+        raise ArtifactError(message, model_id=model.manifest.id) from exc
+    return folder
+
+
+def find_kept(archive: Path, manifest_sha256: str) -> KeptModel | None:
+    """The version with this manifest, verified as a released model's folder is; None if it isn't kept.
+
+    Raises:
+        ManifestError, ArtifactError: the folder was altered.
+    """
+    folder = archive / manifest_sha256
+    if not folder.is_dir():
+        return None
+    manifest, found, session = open_graph(folder)
+    if found != manifest_sha256:
+        message = f"kept model {manifest.id}: expected a manifest of sha-256 {manifest_sha256}, got {found}"
+        raise ArtifactError(message, model_id=manifest.id)
+    card = folder / CARD
+    return KeptModel(manifest, found, card.read_text("utf-8") if card.exists() else "", session)
+
+
+def _rename(copy: Path, folder: Path) -> None:
+    """Puts the copy in its place; another process may have been faster with the same bytes."""
+    try:
+        os.rename(copy, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(copy)
