@@ -9,36 +9,41 @@ that entries say they are of. Pure.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from math import ceil
 
 from audit.entry import format_time
 from audit.errors import RetentionError
+from audit.storage import KeptPayload
 
 DEFAULT_YEARS = 10
 FLOOR_YEARS = 6
 FLOOR = timedelta(days=183)
 ENDED = "ended"
+_LONGEST_YEAR_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
     """A tenant's rule; `law` is the code of the law that lets records be kept for less than six years, "" for none."""
 
-    years: int = DEFAULT_YEARS
-    floor_years: int = FLOOR_YEARS
+    years: float = DEFAULT_YEARS
+    floor_years: float = FLOOR_YEARS
     law: str = ""
 
     def __post_init__(self) -> None:
         """Raises RetentionError where the rule would let records go too early."""
         if self.floor_years < FLOOR_YEARS and not self.law:
             message = (
-                f"retention: expected a floor of {FLOOR_YEARS} years where no law is named, got {self.floor_years}"
+                f"retention: expected a floor of {FLOOR_YEARS} years where no law is named, got {self.floor_years:g}"
             )
             raise RetentionError(message)
-        if self.years < max(self.floor_years, 1):
-            message = f"retention: expected at least {max(self.floor_years, 1)} years, got {self.years}"
+        floor_years = max(self.floor_years, FLOOR.days / _LONGEST_YEAR_DAYS)
+        if not self.years >= floor_years:
+            message = f"retention: expected at least {floor_years:g} years, got {self.years:g}"
             raise RetentionError(message)
 
     def latest_due(self, now: datetime) -> str:
@@ -57,7 +62,7 @@ class RetentionRule:
         if newest is None or newest <= self.latest_due(now):
             return ENDED
         if override is None:
-            message = f"retention: has to be kept for {self.years} years, the newest record is of {newest[:10]}"
+            message = f"retention: has to be kept for {self.years:g} years, the newest record is of {newest[:10]}"
             raise RetentionError(message)
         if newest > format_time(now - FLOOR):
             message = (
@@ -68,26 +73,16 @@ class RetentionRule:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPayload:
-    """A payload that is still there: whose, and the time of its entry; `held` where a legal hold keeps it."""
-
-    index: int
-    key_ref: int
-    time: str
-    held: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Due:
     """What may go: keys with every payload under them, and single payloads whose key has newer ones."""
 
     key_refs: tuple[int, ...]
-    indices: tuple[int, ...]
+    payloads: tuple[KeptPayload, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class YearCount:
-    """The payloads of one year (UTC): how many there are, how many are due, and how many of the due a hold keeps."""
+    """The payloads of one year (UTC): how many there are, how many may go, and how many might if no hold kept them."""
 
     year: str
     payloads: int
@@ -95,7 +90,9 @@ class YearCount:
     held: int
 
 
-def count_years(payloads: Iterable[KeptPayload], latest_due: str) -> tuple[YearCount, ...]:
+def count_years(
+    payloads: Iterable[KeptPayload], latest_due: str, held_key_refs: Container[int]
+) -> tuple[YearCount, ...]:
     """A count for each year, the oldest first; constant memory."""
     total: Counter[str] = Counter()
     due: Counter[str] = Counter()
@@ -104,47 +101,39 @@ def count_years(payloads: Iterable[KeptPayload], latest_due: str) -> tuple[YearC
         year = payload.time[:4]
         total[year] += 1
         if payload.time <= latest_due:
-            due[year] += 1
-            held[year] += payload.held
-    return tuple(YearCount(year, total[year], due[year] - held[year], held[year]) for year in sorted(total))
+            (held if payload.key_ref in held_key_refs else due)[year] += 1
+    return tuple(YearCount(year, total[year], due[year], held[year]) for year in sorted(total))
 
 
-def find_due(payloads: Iterable[KeptPayload], latest_due: str, limit: int) -> Due:
-    """What of `payloads`, which come grouped by key, is due and not held: at most `limit` payloads.
+def find_due(payloads: Iterable[KeptPayload], latest_due: str, held_key_refs: Container[int], limit: int) -> Due:
+    """What of `payloads`, which come in order of key, is due and not held: at most `limit` payloads.
 
     A key goes with its payloads where all of them go, so that no key is left of whom nothing is kept.
     """
     key_refs: list[int] = []
-    indices: list[int] = []
+    single: list[KeptPayload] = []
     taken = 0
-    for key_ref, group in _by_key(payloads):
-        due = [payload.index for payload in group if payload.time <= latest_due and not payload.held]
+    for key_ref, kept in groupby(payloads, key=lambda payload: payload.key_ref):
+        if key_ref in held_key_refs:
+            continue
+        group = list(kept)
+        due = [payload for payload in group if payload.time <= latest_due]
         if taken + len(due) > limit:
-            indices += due[: limit - taken]
+            single += due[: limit - taken]
             break
         taken += len(due)
-        if due and len(due) == len(group):
+        if len(due) == len(group):
             key_refs.append(key_ref)
         else:
-            indices += due
-    return Due(tuple(key_refs), tuple(indices))
+            single += due
+    return Due(tuple(key_refs), tuple(single))
 
 
-def _by_key(payloads: Iterable[KeptPayload]) -> Iterable[tuple[int, list[KeptPayload]]]:
-    group: list[KeptPayload] = []
-    for payload in payloads:
-        if group and group[0].key_ref != payload.key_ref:
-            yield group[0].key_ref, group
-            group = []
-        group.append(payload)
-    if group:
-        yield group[0].key_ref, group
-
-
-def _years_before(moment: datetime, years: int) -> datetime:
-    """The same day `years` before; of 29 February the 28th, so that nothing is due a day early."""
-    moment = moment.astimezone(UTC)
+def _years_before(moment: datetime, years: float) -> datetime:
+    """The same day `years` before; of 29 February the 28th, and any part of a year long, so that nothing is due a day early."""
+    whole = int(years)
+    moment = moment.astimezone(UTC) - timedelta(days=ceil((years - whole) * _LONGEST_YEAR_DAYS))
     try:
-        return moment.replace(year=moment.year - years)
+        return moment.replace(year=moment.year - whole)
     except ValueError:
-        return moment.replace(year=moment.year - years, day=28)
+        return moment.replace(year=moment.year - whole, day=28)

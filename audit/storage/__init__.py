@@ -43,6 +43,15 @@ class StoredPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptPayload:
+    """A payload that is still there: under which key, of which entry, and the entry's time."""
+
+    key_ref: int
+    index: LeafIndex
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """What took payloads away: the id of its erasure/v1 entry, and the salt under which that entry digests their indices."""
 
@@ -159,6 +168,10 @@ class Storage(Reader, Protocol):
 
     def payloads_under(self, key_ref: int) -> list[LeafIndex]:
         """The entries whose payload is under this key, in order: a patient's."""
+        ...
+
+    def kept_payloads(self, key_ref: int, after: int, count: int) -> list[KeptPayload]:
+        """Up to `count` payloads that are still there, by key and index: from beyond index `after` of this key on."""
         ...
 
     def find(self, query: Query) -> list[EntrySummary]:

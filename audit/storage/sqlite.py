@@ -15,7 +15,7 @@ import apsw
 
 from audit.errors import StorageError
 from audit.merkle import LeafIndex, Sha256, TreeSize
-from audit.storage import Anchor, EntrySummary, Query, StoredCheckpoint, StoredPayload
+from audit.storage import Anchor, EntrySummary, KeptPayload, Query, StoredCheckpoint, StoredPayload
 from audit.storage.sqlite_rows import SqliteTransaction
 from audit.storage.sqlite_schema import APPLICATION_ID, DATABASE_FILE, SCHEMA_VERSION, connect
 from audit.storage.sqlite_seal import seal_path, write_seal
@@ -116,6 +116,10 @@ class SqliteStorage:
     def payloads_under(self, key_ref: int) -> list[LeafIndex]:
         with self._reading() as reader:
             return reader.payloads_under(key_ref)
+
+    def kept_payloads(self, key_ref: int, after: int, count: int) -> list[KeptPayload]:
+        with self._reading() as reader:
+            return reader.kept_payloads(key_ref, after, count)
 
     def anchors(self, kind: str | None = None) -> list[Anchor]:
         with self._reading() as reader:

@@ -8,7 +8,16 @@ import apsw
 
 from audit.errors import StorageError
 from audit.merkle import HASH_BYTES, LeafIndex, Sha256, TreeSize
-from audit.storage import Anchor, EntrySummary, Erasure, Query, StoredCheckpoint, StoredEntry, StoredPayload
+from audit.storage import (
+    Anchor,
+    EntrySummary,
+    Erasure,
+    KeptPayload,
+    Query,
+    StoredCheckpoint,
+    StoredEntry,
+    StoredPayload,
+)
 from audit.storage.sqlite_seal import remove_seal
 
 
@@ -77,6 +86,13 @@ class SqliteTransaction:
         rows = self._connection.execute("SELECT idx FROM payloads WHERE key_ref = ? ORDER BY idx", (key_ref,))
         return [LeafIndex(row[0]) for row in rows]
 
+    def kept_payloads(self, key_ref: int, after: int, count: int) -> list[KeptPayload]:
+        statement = (
+            "SELECT key_ref, idx, time FROM payloads JOIN facts USING (idx)"
+            " WHERE (key_ref, idx) > (?, ?) AND sealed IS NOT NULL ORDER BY key_ref, idx LIMIT ?"
+        )
+        return [KeptPayload(*row) for row in self._connection.execute(statement, (key_ref, after, count))]
+
     def find(self, query: Query) -> list[EntrySummary]:
         asked = _conditions(query)
         where = "WHERE " + " AND ".join(asked) if asked else ""
@@ -99,12 +115,12 @@ class SqliteTransaction:
         executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
         executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_facts(row.summary) for row in entries])
         payloads = [
-            (row.summary.index, row.payload.key_ref, row.payload.sealed, row.payload.erasure)
+            (row.summary.index, row.payload.key_ref, row.payload.erasure, row.payload.sealed)
             for row in entries
             if row.payload is not None
         ]
         if payloads:
-            executemany("INSERT INTO payloads VALUES (?, ?, ?, ?)", payloads)
+            executemany("INSERT INTO payloads (idx, key_ref, erasure, sealed) VALUES (?, ?, ?, ?)", payloads)
         execute("INSERT INTO checkpoints VALUES (?, ?)", (checkpoint.size, checkpoint.note))
         self._commit()
 
@@ -119,7 +135,9 @@ class SqliteTransaction:
         change = "UPDATE payloads SET sealed = NULL, erasure = ? WHERE sealed IS NOT NULL AND "
         executemany(change + "key_ref = ?", [(erasure.id, key_ref) for key_ref in key_refs])
         executemany(change + "idx = ?", [(erasure.id, index) for index in indices])
-        taken = self._connection.execute("SELECT idx FROM payloads WHERE erasure = ? ORDER BY idx", (erasure.id,))
+        # The second condition is the index's own, which SQLite wants to see before it uses it.
+        found_by = "SELECT idx FROM payloads WHERE erasure = ? AND erasure <> '' ORDER BY idx"
+        taken = self._connection.execute(found_by, (erasure.id,))
         found = tuple(LeafIndex(row[0]) for row in taken)
         self._commit()
         return found

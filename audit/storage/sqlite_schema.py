@@ -4,7 +4,7 @@
                  32 bytes at 32 * level in row ((position + 1) << level) - 1
     facts        idx, and copies of what the entry is found by; the id as its 16 bytes
     checkpoints  size, note
-    payloads     idx, key_ref, sealed (NULL once erased), erasure (the id of what erased it)
+    payloads     idx, key_ref, erasure (the id of what erased it, else ''), sealed (NULL once erased); the long column last
     erasures     id, salt
     anchors      size, kind, authority, evidence, time
 
@@ -34,14 +34,15 @@ SCHEMA = (
     """CREATE TABLE facts (idx INTEGER PRIMARY KEY, entry_id BLOB NOT NULL, type TEXT NOT NULL, time TEXT NOT NULL,
     service TEXT NOT NULL, model TEXT NOT NULL, status TEXT NOT NULL, actor TEXT NOT NULL) STRICT""",
     "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT",
-    """CREATE TABLE payloads (idx INTEGER PRIMARY KEY, key_ref INTEGER NOT NULL, sealed BLOB,
-    erasure TEXT NOT NULL) STRICT""",
+    """CREATE TABLE payloads (idx INTEGER PRIMARY KEY, key_ref INTEGER NOT NULL, erasure TEXT NOT NULL,
+    sealed BLOB) STRICT""",
     "CREATE TABLE erasures (id TEXT PRIMARY KEY, salt BLOB NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TABLE anchors (size INTEGER NOT NULL, kind TEXT NOT NULL, authority TEXT NOT NULL, evidence BLOB NOT NULL,
     time TEXT NOT NULL, PRIMARY KEY (size, kind, authority)) STRICT, WITHOUT ROWID""",
     "CREATE UNIQUE INDEX facts_by_id ON facts (entry_id)",
     "CREATE INDEX facts_by_time ON facts (time)",
     "CREATE INDEX payloads_by_key ON payloads (key_ref)",
+    "CREATE INDEX payloads_by_erasure ON payloads (erasure) WHERE erasure <> ''",
 )
 
 
