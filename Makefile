@@ -4,9 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MODEL ?= icu_mortality
 DATA ?=
+DRILL ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check bench train lock clean
+.PHONY: demo test check bench drill train lock clean
 
 demo: .venv/run        ## start Bedside with the pocket EHR and show a patient's cards
 	$(BIN)/python -m bedside demo $(DEMO)
@@ -23,6 +24,9 @@ check: .venv/test      ## what a change must pass: format, lint, types, import c
 
 bench: .venv/test      ## speed, by ratios within one run
 	$(BIN)/python -m benchmarks $(BENCH)
+
+drill: .venv/test      ## attack the signed log: make drill DRILL="crash faults"; minutes each, all of them an hour
+	$(BIN)/python -m benchmarks.drills $(DRILL)
 
 train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
 	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA))
