@@ -158,8 +158,9 @@ def _fuzz_inclusion(tree: _Tree, chosen: random.Random) -> str:
 
 def _is_inclusion(tree: _Tree, index: int, size: int, leaf: bytes, hashes: Sequence[bytes]) -> bool:
     """Whether chance hit upon a true statement with its one proof."""
-    true = prove_inclusion(LeafIndex(index), TreeSize(size), tree.node)
-    return leaf == tree.leaves[index] and tuple(hashes) == true
+    if not 0 <= index < size or leaf != tree.leaves[index]:
+        return False
+    return tuple(hashes) == prove_inclusion(LeafIndex(index), TreeSize(size), tree.node)
 
 
 def _fuzz_consistency(tree: _Tree, chosen: random.Random) -> str:
