@@ -212,6 +212,7 @@ class EntryHeader(msgspec.Struct, frozen=True):
     id: EntryId
     time: Timestamp
     tenant: str
+    clock: str = ""
     service: _Named | None = None
     payload: PayloadReference | None = None
     model: _Named | str | None = None

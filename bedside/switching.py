@@ -8,19 +8,17 @@ being switched off: the running service has it still.
 from __future__ import annotations
 
 import argparse
-import os
-import pwd
 import sys
 from typing import Any, Literal
 
 import msgspec
 
-from audit.commitments import keyed_digest
 from audit.entry import format_time
 from audit.entry_operations import SwitchEntry
 from audit.errors import AuditError
 from audit.fields import Code
 from audit.log import AuditLog
+from audit.operators import present_operator
 from bedside.config import Config, ConfigError
 from bedside.wiring import build_services, load_models, log_configs, now, open_ward, read_config
 from cds_service.ward import Scope
@@ -119,26 +117,16 @@ def _code(scope: Scope, name: str) -> str:
         raise ConfigError(f"--{scope}: expected letters, digits and ._:+-, got {name!r}") from exc
 
 
-def operator_name(uid: int) -> str:
-    """The account's name, or its number where it has none, as in many containers.
-
-    Nothing of it is from the environment, which says whatever its user wishes.
-    """
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid:{uid}"
-
-
 def _record(config: Config, tenant: str, scope: Scope, name: str, reason: str, *, off: bool) -> None:
     (settings,) = (one for one in log_configs(config) if one.tenant == tenant)
     audit_log = AuditLog.open(settings, clock=now)
     try:
-        operator = keyed_digest(audit_log.keys.index_key, "operator", operator_name(os.getuid()).encode())
+        moment = now()
+        operator = present_operator(audit_log.keys.index_key)
         entry = SwitchEntry(
             id=audit_log.new_entry_id(),
-            time=format_time(now()),
-            clock="unsynchronised",
+            time=format_time(moment),
+            clock=audit_log.clock_status(moment),
             tenant=tenant,
             scope=scope,
             name=name,

@@ -7,7 +7,7 @@ line here.
 
 from pathlib import Path
 
-from audit.commands import basic, exporting
+from audit.commands import basic, exporting, reading
 from audit.commands.running import Subparsers
 from audit.outside import Ask
 
@@ -15,4 +15,5 @@ from audit.outside import Ask
 def add_commands(subparsers: Subparsers, default_log: Path | None = None, ask: Ask | None = None) -> None:
     """Adds the verbs to the subparsers of `bedside audit`; `default_log` is the configured log directory, `ask` the way out."""
     basic.add(subparsers, default_log)
+    reading.add(subparsers, default_log)
     exporting.add(subparsers, default_log, ask)

@@ -1,7 +1,6 @@
-"""init, show, prove, verify: the verbs that need a log and nothing else."""
+"""init, prove, verify: the verbs that need a log and nothing else."""
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,11 +11,10 @@ from audit.entry import read_header
 from audit.errors import FormatError, VerificationError
 from audit.head import HEAD_FILE
 from audit.keys import VKEY_FILE, init_keys, load_vkeys
-from audit.log import LogConfig, create_log, prove_entry, read_entry
-from audit.merkle import LeafIndex, leaf_hash
+from audit.log import LogConfig, create_log, prove_entry
+from audit.merkle import LeafIndex
 from audit.note import VerifierKey, format_vkey, parse_vkey
 from audit.proof import format_proof
-from audit.storage import Query
 from audit.storage.opening import open_scan, open_storage
 from audit.storage.sqlite_seal import is_sealed
 from audit.verify import Trust, verify_log, verify_receipt
@@ -25,7 +23,6 @@ from audit.verify import Trust, verify_log, verify_receipt
 def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
     """Adds the verbs; `default_log` is the configured log directory."""
     _add_init(subparsers, default_log)
-    _add_show(subparsers, default_log)
     _add_prove(subparsers, default_log)
     _add_verify(subparsers, default_log)
 
@@ -37,23 +34,6 @@ def init(arguments: argparse.Namespace) -> int:
     keys = init_keys(directory, arguments.origin, os.urandom)
     create_log(LogConfig(directory, arguments.origin, tenant=""), keys)
     print(format_vkey(keys.signer.verifier_key))
-    return VALID
-
-
-def show(arguments: argparse.Namespace) -> int:
-    """Prints one entry, or a line for each of the last ones."""
-    storage = open_storage(arguments.log)
-    try:
-        if arguments.index is None:
-            query = Query(type=arguments.type, limit=arguments.last)
-            for found in reversed(storage.find(query)):
-                print(f"{found.index:>8}  {found.time}  {found.type:<14} {found.service or '-':<24} {found.entry_id}")
-        else:
-            entry = read_entry(storage, LeafIndex(arguments.index))
-            print(f"index {arguments.index}\nleaf {format_base64(leaf_hash(entry))}")
-            print(json.dumps(json.loads(entry), indent=2, ensure_ascii=False))
-    finally:
-        storage.close()
     return VALID
 
 
@@ -128,17 +108,6 @@ def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     add_log(parser, default_log)
     parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
     parser.set_defaults(run=guarded(init))
-
-
-def _add_show(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = subparsers.add_parser("show", help="print entries")
-    add_log(parser, default_log)
-    parser.add_argument("index", nargs="?", type=index_argument, help="print this entry whole")
-    parser.add_argument(
-        "--last", type=index_argument, default=10, metavar="N", help="list the last N entries (default 10)"
-    )
-    parser.add_argument("--type", help="list only entries of this type, e.g. decision/v1")
-    parser.set_defaults(run=guarded(show))
 
 
 def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:

@@ -16,7 +16,6 @@ from audit.entry_operations import SwitchEntry
 from audit.keys import load_keys
 from audit.merkle import LeafIndex
 from audit.storage.sqlite import SqliteStorage
-from bedside.switching import operator_name
 from tests.cds_service import patients
 from tests.conftest import ORIGIN, RunningBedside, clean_environment, run_bedside
 
@@ -184,9 +183,3 @@ def test_switching_is_logged_under_the_account_whatever_the_environment_says(tmp
     index_key = load_keys(tmp_path / "audit").index_key
     account = pwd.getpwuid(os.getuid()).pw_name
     assert _newest_switch(tmp_path / "audit").operator == keyed_digest(index_key, "operator", account.encode())
-
-
-def test_switching_names_an_account_without_a_name_by_its_number() -> None:
-    numbers = {entry.pw_uid for entry in pwd.getpwall()}
-    unnamed = next(number for number in range(50_000, 60_000) if number not in numbers)
-    assert operator_name(unnamed) == f"uid:{unnamed}"

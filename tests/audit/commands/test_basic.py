@@ -37,14 +37,6 @@ def test_commands_init_prints_the_verifier_key(tmp_path, capsys) -> None:
     assert _run("init", "--log", tmp_path / "log", "--origin", ORIGIN) == 2
 
 
-def test_commands_show_prints_one_entry_or_the_last(directory, capsys) -> None:
-    assert _run("show", "--log", directory, "1") == 0
-    assert '"_t": "decision/v1"' in capsys.readouterr().out
-    assert _run("show", "--log", directory, "--last", "2") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
-    assert _run("show", "--log", directory, "7") == 2
-
-
 def test_commands_prove_writes_what_verify_accepts_with_the_public_key_alone(directory, tmp_path, capsys) -> None:
     proof = tmp_path / "elsewhere" / "x.tlog-proof"
     proof.parent.mkdir()
