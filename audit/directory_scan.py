@@ -1,0 +1,321 @@
+"""Verification of a published log, from its files alone: no database, no network, constant memory.
+
+    checkpoint, log.vkey, tile/<level>/<index>, tile/entries/<index>
+
+Every byte counts: each entry is hashed and compared with its hash in the level-0 tile, each hash above is computed from
+those below, the whole leads to the root that the checkpoint signs, and no other file may be there. An auditor's bundle
+(`export/bundle.py`) is such a folder with more in it: `SHA256SUMS` names what isn't a tile, and `range` says which entry
+bundles it holds where it doesn't hold all.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from stat import S_ISREG
+
+from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.encoding import parse_decimal
+from audit.entry import read_header
+from audit.errors import AuditError, EntryError, ForkError, FormatError, RollbackError, VerificationError
+from audit.keys import VKEY_FILE, load_vkeys
+from audit.merkle import HASH_BYTES, Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
+from audit.note import format_vkey, parse_note
+from audit.publish import CHECKPOINT_FILE, PARTIAL_SUFFIX, TILE_FOLDER
+from audit.tile_reader import entry_bundles_of, hashes_at
+from audit.tiles import MAX_ENTRY_BYTES, TILE_HEIGHT, TILE_WIDTH, Tile, format_tile_path, parse_tile_path
+from audit.verify import Trust
+
+SUMS_FILE, RANGE_FILE, HEADS_FOLDER = "SHA256SUMS", "range", "heads"
+_LENGTH_BYTES = 2
+_MAX_NOTE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReport:
+    """A published log that holds: its checkpoint, and how much was checked.
+
+    Attributes:
+        entries: how many were hashed, from `first_entry` on; a bundle may hold a part of them.
+        unchecked_signatures: lines of the checkpoint by keys that weren't given, such as a witness's.
+    """
+
+    checkpoint: Checkpoint
+    first_entry: LeafIndex
+    entries: int
+    files: int
+    heads: int
+    unchecked_signatures: int
+
+
+def is_published_log(folder: Path) -> bool:
+    """Whether the folder looks like one that `publish` writes."""
+    return (folder / CHECKPOINT_FILE).is_file()
+
+
+def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderReport:
+    """The report of a published log that holds; `ours` is False for a log of another application's entries.
+
+    (1) the checkpoint is signed by the log, and the key file names keys and nothing else;
+    (2) each entry is in its bundle, has the form of one of ours, and hashes to its hash in the level-0 tile;
+    (3) each hash of a higher tile is that of the tile below; partial tiles of older sizes are its beginnings;
+    (4) the whole leads to the checkpoint's root;
+    (5) no other file is there, and a bundle's other files have the digests that it names;
+    (6) every head kept elsewhere, or in the bundle, is signed and is a root of the same tree.
+
+    Raises:
+        VerificationError: step 1 to 5, with the first bad index where it is an entry's.
+        RollbackError, ForkError: step 6.
+    """
+    files = _Files(folder)
+    note = files.read(CHECKPOINT_FILE, _MAX_NOTE_BYTES)
+    try:
+        checkpoint = open_checkpoint(note, trust.log_keys, origin=trust.origin)  # (1)
+    except AuditError as exc:
+        raise VerificationError(CHECKPOINT_FILE, str(exc)) from exc
+    if ours or (folder / VKEY_FILE).exists():
+        _check_key_file(files)
+    heads = _open_heads(files, trust)
+    walk = _Walk(files, checkpoint.size, ours=ours, stops=sorted({head.size for head, _ in heads}))
+    walk.run()  # (2) (3)
+    good = [head for head, _ in heads if walk.roots.get(head.size) == head.root]
+    if root(walk.frontier) != checkpoint.root:  # (4)
+        first = max((head.size for head in good), default=0)
+        reason = f"entries {first} to {checkpoint.size - 1} don't lead to the root of the signed checkpoint"
+        raise VerificationError("entry", reason, first)
+    count = _check_names(files, checkpoint.size, walk.held)  # (5)
+    for head, head_note in heads:  # (6)
+        if head.size > checkpoint.size:
+            raise RollbackError(head_note, note)
+        if walk.roots[head.size] != head.root:
+            raise ForkError(head_note, note)
+    ids = {(key.name, key.key_id) for key in trust.log_keys}
+    unchecked = sum((line.name, line.key_id) not in ids for line in parse_note(note).signatures)
+    return FolderReport(checkpoint, walk.first_entry, walk.entries, count, len(heads), unchecked)
+
+
+class _Files:
+    """The folder's files: plain ones, none longer than it can be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.is_bundle = (folder / SUMS_FILE).is_file()
+
+    def read(self, name: str, limit: int, index: int | None = None) -> bytes:
+        try:
+            with (self.folder / name).open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            raise VerificationError(name, "missing", index) from None
+        except OSError as exc:
+            raise VerificationError(name, f"can't be read, {exc.strerror}", index) from exc
+        if len(data) > limit:
+            raise VerificationError(name, f"expected at most {limit} bytes", index)
+        return data
+
+    def tile(self, tile: Tile) -> bytes:
+        """A tile's bytes, whole."""
+        name, first = format_tile_path(tile), tile.index * TILE_WIDTH << TILE_HEIGHT * (tile.level or 0)
+        width = _LENGTH_BYTES + MAX_ENTRY_BYTES if tile.level is None else HASH_BYTES
+        data = self.read(name, tile.width * width, first)
+        if tile.level is not None and len(data) != tile.width * HASH_BYTES:
+            missing = first + (len(data) // HASH_BYTES << TILE_HEIGHT * tile.level)
+            raise VerificationError(name, f"expected {tile.width} hashes, got {len(data)} bytes", missing)
+        return data
+
+    def older_widths(self, tile: Tile) -> Iterator[Tile]:
+        """The partial tiles that lie beside `tile`, of a smaller width; others are found by `_check_names`."""
+        folder = self.folder / (format_tile_path(Tile(tile.level, tile.index)) + PARTIAL_SUFFIX)
+        for width in range(1, tile.width) if folder.is_dir() else ():
+            if (folder / str(width)).exists():
+                yield Tile(tile.level, tile.index, width)
+
+    def names(self) -> Iterator[str]:
+        """Every file's path below the folder."""
+        for path, folders, names in os.walk(self.folder):
+            for name in [*names, *(one for one in folders if os.path.islink(os.path.join(path, one)))]:
+                whole = Path(path, name)
+                relative = whole.relative_to(self.folder).as_posix()
+                if not S_ISREG(whole.lstat().st_mode):
+                    raise VerificationError(relative, "expected a plain file")
+                yield relative
+
+
+class _Walk:
+    """Reads entries and tiles side by side, from the first to the last, and builds the tree over them again."""
+
+    def __init__(self, files: _Files, size: TreeSize, *, ours: bool, stops: list[TreeSize]) -> None:
+        self._files = files
+        self._size = size
+        self._ours = ours
+        self._stops = stops
+        self.held = _held_bundles(files, size)
+        self._pending = {level: bytearray() for level in range(1, 8)}
+        self.frontier = Frontier()
+        self.roots: dict[TreeSize, Sha256] = {TreeSize(0): root(Frontier())}
+        self.entries = 0
+
+    @property
+    def first_entry(self) -> LeafIndex:
+        return LeafIndex(self.held.start * TILE_WIDTH)
+
+    def run(self) -> None:
+        """Compares every tile with what lies below it."""
+        for bundle in entry_bundles_of(self._size):
+            tile = Tile(0, bundle.index, bundle.width)
+            hashes = self._files.tile(tile)
+            if bundle.index in self.held:
+                self._check_entries(bundle, hashes)
+            self._check_older(tile, hashes)
+            self._grow([Sha256(hashes[at : at + HASH_BYTES]) for at in range(0, len(hashes), HASH_BYTES)])
+        for level in range(1, 8):
+            if self._pending[level]:
+                self._check_hashes(level)
+
+    def _check_entries(self, bundle: Tile, hashes: bytes) -> None:
+        data, first = self._files.tile(bundle), bundle.index * TILE_WIDTH
+        name, ends = format_tile_path(bundle), [0]
+        for number in range(bundle.width):
+            index, start = first + number, ends[-1] + _LENGTH_BYTES
+            end = start + int.from_bytes(data[start - _LENGTH_BYTES : start], "big")
+            if start > len(data) or end > len(data):
+                raise VerificationError("entry", f"{name} ends early", index)
+            self._check_entry(index, data[start:end], hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES])
+            ends.append(end)
+        if ends[-1] != len(data):
+            raise VerificationError(name, f"expected {ends[-1]} bytes, got {len(data)}", first + bundle.width - 1)
+        self.entries += bundle.width
+        for older in self._files.older_widths(bundle):
+            if self._files.tile(older) != data[: ends[older.width]]:
+                raise VerificationError(format_tile_path(older), "not the beginning of the bundle", first)
+
+    def _check_entry(self, index: int, entry: bytes, expected: bytes) -> None:
+        if leaf_hash(entry) != expected:
+            raise VerificationError("entry", "the bytes don't hash to the published leaf hash", index)
+        if self._ours:
+            try:
+                read_header(entry)
+            except EntryError as exc:
+                raise VerificationError("entry", str(exc), index) from exc
+
+    def _grow(self, leaves: list[Sha256]) -> None:
+        """Adds the leaves, and keeps the root at each size that a head is of."""
+        while leaves:
+            before = self.frontier.size
+            count = next((stop - before for stop in self._stops if stop > before), len(leaves))
+            now, leaves = leaves[:count], leaves[count:]
+            self.frontier, completed = extend(self.frontier, now)
+            if self.frontier.size in self._stops:
+                self.roots[self.frontier.size] = root(self.frontier)
+            for nodes in completed:
+                for level in range(1, (len(nodes) - 1) // TILE_HEIGHT + 1):
+                    self._pending[level] += nodes[level * TILE_HEIGHT]
+                    if len(self._pending[level]) == TILE_WIDTH * HASH_BYTES:
+                        self._check_hashes(level)
+
+    def _check_hashes(self, level: int) -> None:
+        """Compares the tile whose hashes are all known now with its file."""
+        expected = bytes(self._pending[level])
+        width = len(expected) // HASH_BYTES
+        tile = Tile(level, (hashes_at(level, self.frontier.size) - width) // TILE_WIDTH, width)
+        data = self._files.tile(tile)
+        for number in range(width):
+            at = slice(number * HASH_BYTES, (number + 1) * HASH_BYTES)
+            if data[at] != expected[at]:
+                first = (tile.index * TILE_WIDTH + number) << TILE_HEIGHT * level
+                raise VerificationError(format_tile_path(tile), "not the hashes of the tiles below", first)
+        self._check_older(tile, data)
+        self._pending[level].clear()
+
+    def _check_older(self, tile: Tile, data: bytes) -> None:
+        for older in self._files.older_widths(tile):
+            if self._files.tile(older) != data[: older.width * HASH_BYTES]:
+                first = tile.index * TILE_WIDTH << TILE_HEIGHT * (tile.level or 0)
+                raise VerificationError(format_tile_path(older), "not the beginning of the tile", first)
+
+
+def _check_names(files: _Files, size: TreeSize, held: range) -> int:
+    """How many files there are; each belongs to the tree or stands in the bundle's list."""
+    sums = _read_sums(files) if files.is_bundle else {CHECKPOINT_FILE: "", VKEY_FILE: ""}
+    count = 0
+    for name in files.names():
+        count += 1
+        if name.startswith(f"{TILE_FOLDER}/"):
+            _check_tile_name(name, size, held)
+        elif name in sums:
+            _check_sum(files, name, sums.pop(name))
+        elif name != SUMS_FILE:
+            raise VerificationError(name, "not a file of a published log")
+    if sums and files.is_bundle:
+        raise VerificationError(min(sums), "missing")
+    return count
+
+
+def _check_tile_name(name: str, size: TreeSize, held: range) -> None:
+    try:
+        tile = parse_tile_path(name)
+    except FormatError as exc:
+        raise VerificationError(name, "not a file of a published log") from exc
+    if tile.index * TILE_WIDTH + tile.width > hashes_at(tile.level or 0, size):
+        reason = f"beyond the checkpoint of size {size}; was publishing broken off, or is it going on?"
+        raise VerificationError(name, reason)
+    if tile.level is None and tile.index not in held:
+        raise VerificationError(name, f"outside of the entries that {RANGE_FILE} names")
+
+
+def _check_sum(files: _Files, name: str, expected: str) -> None:
+    with (files.folder / name).open("rb") as file:
+        if expected and file_digest(file, "sha256").hexdigest() != expected:
+            raise VerificationError(name, f"not the file that {SUMS_FILE} names")
+
+
+def _check_key_file(files: _Files) -> None:
+    data = files.read(VKEY_FILE, _MAX_NOTE_BYTES)
+    try:
+        keys = load_vkeys(files.folder / VKEY_FILE)
+    except AuditError as exc:
+        raise VerificationError(VKEY_FILE, str(exc)) from exc
+    if data != "".join(f"{format_vkey(key)}\n" for key in keys).encode():
+        raise VerificationError(VKEY_FILE, "expected one verifier key a line and nothing else")
+
+
+def _open_heads(files: _Files, trust: Trust) -> list[tuple[Checkpoint, bytes]]:
+    """The heads to compare with: those given, and a bundle's own."""
+    folder = files.folder / HEADS_FOLDER
+    own = sorted(folder.iterdir()) if files.is_bundle and folder.is_dir() else []
+    notes = [("head", note) for note in trust.heads]
+    notes += [(f"{HEADS_FOLDER}/{path.name}", path.read_bytes()) for path in own]
+    opened = []
+    for part, note in notes:
+        try:
+            opened.append((open_checkpoint(note, trust.log_keys, origin=trust.origin), note))
+        except AuditError as exc:
+            raise VerificationError(part, str(exc)) from exc
+    return opened
+
+
+def _held_bundles(files: _Files, size: TreeSize) -> range:
+    """Which entry bundles are there: all, or in an auditor's bundle those that `range` says."""
+    everything = range(-(-size // TILE_WIDTH))
+    if not files.is_bundle or not (files.folder / RANGE_FILE).exists():
+        return everything
+    words = files.read(RANGE_FILE, _MAX_NOTE_BYTES).decode("ascii", "replace").split("\n")
+    try:
+        first, last = (parse_decimal(word, RANGE_FILE) for word in words[:-1])
+    except (FormatError, ValueError) as exc:
+        raise VerificationError(RANGE_FILE, "expected the first and the last index, one a line") from exc
+    held = range(first // TILE_WIDTH, last // TILE_WIDTH + 1)
+    if words[-1] or not first <= last < size or held[-1] not in everything:
+        raise VerificationError(RANGE_FILE, f"expected two indices of a tree of {size} entries")
+    return held
+
+
+def _read_sums(files: _Files) -> dict[str, str]:
+    r"""A bundle's files and their digests, from `<64 hex digits>  <name>\n` lines as sha256sum writes them."""
+    text = (files.folder / SUMS_FILE).read_bytes().decode("utf-8", "replace")
+    lines = [line.partition("  ") for line in text.split("\n")[:-1]]
+    sums = {name: digest for digest, _, name in lines}
+    if "".join(f"{digest}  {name}\n" for name, digest in sums.items()) != text:
+        raise VerificationError(SUMS_FILE, "expected lines of a digest, two spaces and a name, each name once")
+    return sums
