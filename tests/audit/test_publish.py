@@ -19,7 +19,7 @@ from audit.storage import Anchor
 from audit.tile_reader import entry_bundles_of
 from audit.tiles import format_tile_path, tiles_of
 from audit.verify import Trust
-from tests.audit.trees import ORIGIN, SIGNER, MemoryTree, plain_entries
+from tests.audit.memory_tree import ORIGIN, SIGNER, MemoryTree, plain_entries
 
 KEYS = (SIGNER.verifier_key,)
 WITNESS = Cosigner("witness.example/w1", bytes([7] * 32))

@@ -9,7 +9,7 @@ from audit.errors import AuditError, StorageError
 from audit.merkle import Frontier, LeafIndex, Sha256, TreeSize, extend
 from audit.tile_reader import NoTileError, entry_bundles_of, hashes_at, new_tiles, read_tile
 from audit.tiles import Tile, parse_entry_bundle, tiles_of
-from tests.audit.trees import MemoryTree, plain_entries
+from tests.audit.memory_tree import MemoryTree, plain_entries
 
 EDGES = (0, 1, 2, 255, 256, 257, 511, 512, 513, 65_535, 65_536, 65_537, 70_000)
 sizes = st.sampled_from(EDGES) | st.integers(0, 70_000)
