@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from typing import Any
 
+from audit.access import Look, Visitor, record_access
 from audit.entry import DecisionEntry, parse_entry, read_header
 from audit.errors import AuditError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
+from audit.operators import operator_name
 from audit.storage import Query
-from bedside.wiring import load_models, open_log, read_config
+from bedside.wiring import load_models, now, open_log, read_config
 from cds_service.replay import replay
 from model_artifacts.archive import find_kept
 
 LATEST = "latest"
 SEARCHED = 1000
+REASON = "verification"
 
 
 class NothingToReplayError(AuditError):
@@ -30,6 +34,7 @@ def add_replay(verbs: Any) -> None:
     parser.add_argument(
         "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
     )
+    parser.add_argument("--reason", default=REASON, metavar="CODE", help=f"why, for the log (default {REASON})")
     parser.set_defaults(run=run_replay)
 
 
@@ -43,6 +48,8 @@ def run_replay(options: argparse.Namespace) -> int:
         if entry.payload is None:
             sys.stdout.write(f"entry {index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
             return 1
+        visitor = Visitor(operator_name(os.getuid()), "operator", options.reason)
+        record_access(audit_log, visitor, Look("replay", 1, index=index), now())
         report = replay(audit_log.payload(index), load_models(config), partial(find_kept, config.model_archive))
     finally:
         audit_log.close()

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from importlib.resources import files
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -24,14 +23,13 @@ from pathlib import Path
 import msgspec
 from flask import Flask
 
-from audit.entry import format_time
-from audit.entry_operations import ConfigEntry
 from audit.errors import AuditError
 from audit.log import AuditLog, LogConfig
 from bedside.clients import networks, open_client, registered_clients
 from bedside.config import Config, ConfigError, load_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
+from bedside.starting import record_start
 from bedside.tables import TenantTable
 from cds_service.app import create_app
 from cds_service.auth import Gate, OpenGate
@@ -317,7 +315,7 @@ def _build_app() -> Flask:
     # multiprocessing's exit function, which runs finalizers and not atexit.
     for book in desk.books.values():
         Finalize(None, book.log.close, exitpriority=0)
-    _record_start(desk)
+    record_start(desk)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     if config.access.open_on_loopback:
         # A web page whose name was rebound to this machine must not read from it: it would come by that name.
@@ -333,18 +331,3 @@ def require_way_in(config: Config) -> None:
     """Returns if callers can be let in; raises ConfigError, for the service is closed unless configured."""
     if not config.access.open_on_loopback and not registered_clients(config):
         raise ConfigError("clients: expected at least one, as nobody could call; docs/connect-an-ehr.md says how")
-
-
-def _record_start(desk: Desk) -> None:
-    for tenant, book in desk.books.items():
-        entry = ConfigEntry(
-            id=book.log.new_entry_id(),
-            time=format_time(desk.clock()),
-            clock="unsynchronised",
-            tenant=tenant,
-            software=book.context.software,
-            software_version=version("bedside"),
-            config=book.context.config,
-            models=tuple(dict.fromkeys(service.model.identity.artifact_sha256 for service in desk.services)),
-        )
-        book.log.record(entry)
