@@ -276,8 +276,8 @@ def _check_key_file(files: _Files) -> None:
         keys = load_vkeys(files.folder / VKEY_FILE)
     except AuditError as exc:
         raise VerificationError(VKEY_FILE, str(exc)) from exc
-    if data != "".join(f"{format_vkey(key)}\n" for key in keys).encode():
-        raise VerificationError(VKEY_FILE, "expected one verifier key a line and nothing else")
+    if data != "".join(f"{format_vkey(key)}\n" for key in dict.fromkeys(keys)).encode():
+        raise VerificationError(VKEY_FILE, "expected one verifier key a line, each once, and nothing else")
 
 
 def _open_heads(files: _Files, trust: Trust) -> list[tuple[Checkpoint, bytes]]:
