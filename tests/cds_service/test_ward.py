@@ -125,7 +125,7 @@ def test_ward_switches_are_known_at_once_while_another_writer_keeps_the_file(
         time.sleep(0.05)
         started = time.monotonic()
         assert _off(ward) is None
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
         assert not waiting.done()
         locked.execute("ROLLBACK")
         waiting.result(timeout=10)
@@ -134,10 +134,10 @@ def test_ward_switches_are_known_at_once_while_another_writer_keeps_the_file(
 
 def test_ward_gives_up_noting_a_finding_soon(ward: Ward, locked: apsw.Connection) -> None:
     started = time.monotonic()
-    with ThreadPoolExecutor(16) as pool:
-        noted = [pool.submit(ward.remember, f"k{number}", "a", NOW) for number in range(16)]
+    with ThreadPoolExecutor(80) as pool:
+        noted = [pool.submit(ward.remember, f"k{number}", "a", NOW) for number in range(80)]
         assert all(isinstance(one.exception(), WardUnavailableError) for one in noted)
-    assert time.monotonic() - started < 0.8  # one after the other they would take twice as long
+    assert time.monotonic() - started < 3.5  # one after the other they would take longer
 
 
 def test_ward_doubts_what_was_shown_before_a_finding_it_could_not_note(ward: Ward, locked: apsw.Connection) -> None:

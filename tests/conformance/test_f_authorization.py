@@ -10,7 +10,7 @@ import pytest
 
 from tests.cds_service import patients
 from tests.conformance import calls
-from tests.conformance.hospital import DEADLINE_S, Hospital
+from tests.conformance.hospital import BUSY_S, DEADLINE_S, Hospital
 
 EPIC_SCOPES = "Observation.Read (Labs) (R4) Patient.Read (R4) CONDITION.SEARCH (Problems) (R4)"
 
@@ -101,7 +101,7 @@ def test_45_a_server_that_fails_costs_required_data(behaviour: str, hospital: Ho
     started = time.monotonic()
     answer = hospital.call(calls.without_prefetch(hospital.servers.fhir(behaviour)))
     assert answer.status_code == 412
-    assert time.monotonic() - started < DEADLINE_S + 1  # a busy machine gets a second
+    assert time.monotonic() - started < DEADLINE_S + BUSY_S
     assert not hospital.servers.canary_was_called()
 
 
@@ -113,14 +113,14 @@ def test_45_a_server_that_fails_costs_other_data_a_line_on_the_card(behaviour: s
     body = calls.call(prefetch=data, **patients.fhir_access(hospital.servers.fhir(behaviour)))
     (card,) = hospital.cards(body)
     assert "hba1c: could not be had" in card["detail"]
-    assert time.monotonic() - started < DEADLINE_S + 1
+    assert time.monotonic() - started < DEADLINE_S + BUSY_S
 
 
 def test_45_a_hundred_pages_are_cut_off_inside_the_deadline(hospital: Hospital) -> None:
     started = time.monotonic()
     answer = hospital.call(calls.without_prefetch(hospital.servers.fhir("pages")))
     assert answer.status_code in (200, 412)
-    assert time.monotonic() - started < DEADLINE_S + 1
+    assert time.monotonic() - started < DEADLINE_S + BUSY_S
 
 
 def test_45_somebody_elses_data_is_not_used(hospital: Hospital) -> None:

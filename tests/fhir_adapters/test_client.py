@@ -268,7 +268,7 @@ def test_client_deadline_holds_against_a_dripping_server(start: bytes, server: S
     begin = time.monotonic()
     with pytest.raises(UpstreamTimeoutError):
         client(0.4).read("A")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("start", [SLOW_BODY, SLOW_HEADERS])
@@ -281,7 +281,7 @@ def test_client_deadline_holds_over_tls(start: bytes, server: Server, client: Ma
     begin = time.monotonic()
     with pytest.raises(UpstreamTimeoutError):
         client(0.5, ca_file=str(tmp_path / "ca.pem")).read("A")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
 
 
 def test_client_refuses_a_server_it_cannot_authenticate(server: Server, client: Make, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_client_read_timeout(server: Server, client: Make) -> None:
     begin = time.monotonic()
     with pytest.raises(UpstreamTimeoutError):
         client(timeout_s=0.2).read("A")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
 
 
 def test_client_passed_deadline_sends_nothing(server: Server, client: Make) -> None:
@@ -491,7 +491,7 @@ def test_client_fetch_all_returns_at_the_deadline(server: Server, client: Make) 
     one = client(5.0)
     begin = time.monotonic()
     results = fetch_all(one, ["A", "B"], deadline=begin + 0.3)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert isinstance(results["A"], UpstreamTimeoutError)
     assert results["B"] == [PATIENT]
 

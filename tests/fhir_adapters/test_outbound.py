@@ -200,7 +200,7 @@ def test_outbound_many_dead_addresses_take_no_longer_than_one() -> None:
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             _loopback(*[dead] * 8).connect("localhost", 443, 0.4)
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 3.0
 
 
 def _read_at_localhost(policy: AddressPolicy, timeout_s: float) -> float:
