@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.commitments import digest
 from audit.committer import summarise
-from audit.entry import EntryHeader, read_header
+from audit.entry import EntryHeader, parse_entry, read_header
+from audit.entry_custody import ErasureEntry
 from audit.errors import AuditError, EntryError, ForkError, RollbackError, StorageError, VerificationError
 from audit.merkle import Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
 from audit.note import VerifierKey
 from audit.proof import check_proof, parse_proof, proven_leaf
 from audit.storage import Scan, StoredCheckpoint, StoredEntry, StoredPayload
+from audit.tombstones import Tombstones
+
+ERASURE_TYPE = "erasure/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class LogReport:
     checkpoints: int
     payloads: int
     heads: int
+    erased: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
 
     (1) the store is of our form;
     (2) entries are numbered without a gap; each leaf hash, and each node it completes, is the stored one; the
-        columns say what the entry says; the payload is there and has the digest that the entry names, or neither is;
+        columns say what the entry says; the payload is there and has the digest that the entry names, or neither is,
+        or it was taken by an erasure in this log, which took as many, and these (`audit.tombstones`);
     (3) every stored checkpoint is signed, and its root is the root of the entries before it; that all of them are
         roots of one growing tree is stronger than pairwise consistency proofs;
     (4) the newest checkpoint covers the last entry, and nothing lies beyond it;
@@ -67,7 +73,7 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
     """
     scan.check_form()  # (1)
     heads = _open_heads(trust)
-    walk = _Walk(trust, scan.checkpoints(), heads)
+    walk = _Walk(trust, scan.checkpoints(), heads, _read_tombstones(scan))
     walk.pass_size()
     for stored in _indexed(scan.entries(), walk):
         walk.take(stored)  # (2)
@@ -83,7 +89,7 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
     for head, note in heads:  # (6)
         if head.size > walk.size:
             raise RollbackError(note, walk.newest_note)
-    return LogReport(newest, walk.size, walk.checkpoints, walk.payloads, len(heads))
+    return LogReport(newest, walk.size, walk.checkpoints, walk.payloads, len(heads), walk.erased)
 
 
 def verify_receipt(data: bytes, trust: Trust, entry: bytes | None = None) -> ReceiptReport:
@@ -104,17 +110,23 @@ class _Walk:
     """Where a verification stands: the tree of the entries taken so far, and what has been compared with it."""
 
     def __init__(
-        self, trust: Trust, checkpoints: Iterator[StoredCheckpoint], heads: Sequence[tuple[Checkpoint, bytes]]
+        self,
+        trust: Trust,
+        checkpoints: Iterator[StoredCheckpoint],
+        heads: Sequence[tuple[Checkpoint, bytes]],
+        tombstones: Tombstones,
     ) -> None:
         self._trust = trust
         self._pending = checkpoints
         self._next = self._advance()
         self._heads = heads
+        self._tombstones = tombstones
         self._frontier = Frontier()
         self._covered: Checkpoint | None = None
         self.newest_note = b""
         self.checkpoints = 0
         self.payloads = 0
+        self.erased = 0
 
     @property
     def size(self) -> TreeSize:
@@ -138,6 +150,8 @@ class _Walk:
         if stored.summary != summarise(index, header):
             raise VerificationError("columns", "they don't say what the entry says", index)
         self._check_payload(index, header, stored.payload)
+        if header.type == ERASURE_TYPE:
+            self._check_erasure(index, stored.entry)
 
     def _check_payload(self, index: LeafIndex, header: EntryHeader, payload: StoredPayload | None) -> None:
         if header.payload is None and payload is None:
@@ -147,10 +161,22 @@ class _Walk:
         if header.payload is None:
             raise VerificationError("payload", "the entry names none", index)
         if payload.sealed is None:
-            raise VerificationError("payload", "missing", index)
+            self._tombstones.take(index, payload.erasure)
+            self.erased += 1
+            return
+        if payload.erasure:
+            raise VerificationError("payload", "it is said to be erased, and is there", index)
         if digest(payload.sealed) != header.payload.sha256:
             raise VerificationError("payload", "not the one the entry names", index)
         self.payloads += 1
+
+    def _check_erasure(self, index: LeafIndex, data: bytes) -> None:
+        try:
+            entry = parse_entry(data)
+        except EntryError as exc:
+            raise VerificationError("entry", str(exc), index) from exc
+        if isinstance(entry, ErasureEntry):
+            self._tombstones.check_entry(index, entry)
 
     def pass_size(self) -> None:
         """Compares the tree, at its present size, with the stored checkpoint and the heads of that size."""
@@ -190,6 +216,7 @@ class _Walk:
             raise VerificationError("checkpoints", "none")
         if self._covered.size != self.size:
             raise VerificationError("entry", "no checkpoint covers it", self._covered.size)
+        self._tombstones.finish()
         return self._covered
 
     def _advance(self) -> StoredCheckpoint | None:
@@ -205,6 +232,13 @@ def _indexed(entries: Iterable[StoredEntry], walk: _Walk) -> Iterator[StoredEntr
         yield from entries
     except StorageError as exc:
         raise VerificationError("entry", str(exc), walk.size) from exc
+
+
+def _read_tombstones(scan: Scan) -> Tombstones:
+    try:
+        return Tombstones(scan.erasures())
+    except StorageError as exc:
+        raise VerificationError("erasures", str(exc)) from exc
 
 
 def _open_heads(trust: Trust) -> list[tuple[Checkpoint, bytes]]:
