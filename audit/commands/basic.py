@@ -77,6 +77,8 @@ def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tup
         scan.close()
     newest = report.checkpoint
     print(f"valid: {report.entries} entries, {report.checkpoints} checkpoints, {report.payloads} payloads")
+    if report.erased:
+        print(f"erased: {report.erased} payloads, each by an erasure in the log")
     print(f"origin {newest.origin}\nsize {newest.size}\nroot {format_base64(newest.root)}")
     if not is_sealed(directory):
         print("not sealed: in use, or not closed cleanly; bytes that belong to no entry were not compared")
