@@ -30,8 +30,16 @@ class KeyFileError(AuditError):
     """A key file that is missing, malformed, or readable by others."""
 
 
+class TokenError(KeyFileError):
+    """A token (PKCS#11) that can't be reached, refuses the PIN, or lacks the key."""
+
+
 class PayloadError(AuditError):
     """A payload that can't be opened: absent, altered, or sealed under another key."""
+
+
+class ErasedError(PayloadError):
+    """The key was destroyed, and with it whatever was under it: nobody can read that any more."""
 
 
 class StorageError(AuditError):
@@ -82,6 +90,10 @@ class LogClosedError(AppendError):
 
 class ApprovalError(AuditError):
     """An erasure, or the end of a hold, that wasn't approved as it has to be: by different officers, of this request."""
+
+
+class CustodyError(AuditError):
+    """An act of custody that can't be done: no such request or hold, no record of a patient, or not at this point."""
 
 
 class RetentionError(AuditError):

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.errors import FormatError, KeyFileError
+from audit.errors import FormatError, KeyFileError, PayloadError
 from audit.keys import (
     Ed25519Signer,
     KeySource,
     format_skey,
     init_keys,
+    list_vkey,
     load_keys,
     load_vkeys,
     parse_skey,
@@ -102,3 +103,40 @@ def test_keys_read_before_stay_in_force_while_the_files_are_unreadable(tmp_path:
     assert "keys can't be read again" in caplog.text
     (tmp_path / "keys" / "signing.next.key").unlink()
     assert source.keys().verifier_keys == made.verifier_keys
+
+
+def test_keys_are_read_again_though_a_change_falls_in_the_same_tick(tmp_path: Path) -> None:
+    init_keys(tmp_path, ORIGIN, os.urandom)
+    keys = tmp_path / "keys"
+    source = KeySource(tmp_path, os.urandom)
+    before = keys.stat()
+    write_key_file(keys / "signing.next.key", format_skey(ORIGIN, bytes(32)), 0o600)
+    os.utime(keys, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(source.keys().signers) == 2
+
+
+def test_keys_unwrap_under_the_old_wrapping_key_while_it_is_there(tmp_path: Path) -> None:
+    made = init_keys(tmp_path, ORIGIN, os.urandom)
+    source = KeySource(tmp_path, os.urandom)
+    wrapped = made.wrapper.wrap(bytes(32), b"c")
+    keys = tmp_path / "keys"
+    (keys / "wrapping.key").rename(keys / "wrapping.old.key")
+    write_key_file(keys / "wrapping.key", "5a" * 32, 0o600)
+    both = source.keys().wrapper
+    assert both.unwrap(wrapped, b"c") == bytes(32)
+    assert both.unwrap(both.wrap(b"\x01" * 32, b"c"), b"c") == b"\x01" * 32
+    (keys / "wrapping.old.key").unlink()
+    alone = source.keys().wrapper
+    assert alone.key_id == both.key_id != made.wrapper.key_id
+    assert alone.unwrap(both.wrap(bytes(32), b"c"), b"c") == bytes(32)
+    with pytest.raises(PayloadError):
+        alone.unwrap(wrapped, b"c")
+
+
+def test_keys_list_every_verifier_key_once_and_the_first_one_first(tmp_path: Path) -> None:
+    made = init_keys(tmp_path, ORIGIN, os.urandom)
+    following = Ed25519Signer(ORIGIN, bytes(32)).verifier_key
+    for _ in range(2):
+        list_vkey(tmp_path / "log.vkey", following)
+    assert load_vkeys(tmp_path / "log.vkey") == (made.signer.verifier_key, following)
+    assert (tmp_path / "log.vkey").stat().st_mode & 0o777 == 0o644
