@@ -7,7 +7,7 @@ line here.
 
 from pathlib import Path
 
-from audit.commands import basic, exporting, reading
+from audit.commands import basic, exporting, reading, witness
 from audit.commands.running import Subparsers
 from audit.outside import Ask
 
@@ -17,3 +17,4 @@ def add_commands(subparsers: Subparsers, default_log: Path | None = None, ask: A
     basic.add(subparsers, default_log)
     reading.add(subparsers, default_log)
     exporting.add(subparsers, default_log, ask)
+    witness.add(subparsers)
