@@ -51,9 +51,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hook request: what came, never what it said.
 
     `prefetch_present` are the keys that were sent, `prefetch_missing` those that were not and could be fetched,
-    `prefetch_failed` those that could be had neither way, by the names of the service's own keys. `body` is a keyed digest
-    of the request body. `hook_instance` is the UUID that CDS Hooks asks for; a client's that isn't a UUID has to be
-    replaced by its keyed digest.
+    `prefetch_failed` those that could be had neither way, by the names of the service's own keys. `body` is a commitment
+    to the request body. `hook_instance` is the UUID that CDS Hooks asks for; a client's that isn't a UUID has to be
+    replaced by a commitment.
     """
 
     hook: Code
@@ -111,7 +111,7 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardShown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A card as it left: its text only as a keyed digest."""
+    """A card as it left: its text only as a commitment."""
 
     uuid: Code
     indicator: Code
@@ -131,7 +131,7 @@ class DecisionEntry(
 ):
     """One decision: also one without a card, an abstention, an error, a timeout, a kill switch, a shadow run.
 
-    `cards` and `system_actions` are what was sent: nothing, where the model ran unseen. An action is a keyed digest.
+    `cards` and `system_actions` are what was sent: nothing, where the model ran unseen. An action is a commitment.
     """
 
     id: EntryId

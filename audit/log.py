@@ -15,13 +15,15 @@ from typing import Self
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.clock import ClockGuard, ClockStatus, kernel_synchronised
 from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
-from audit.entry import Entry, format_entry, format_time, parse_entry, read_header
+from audit.entry import Entry, EntryHeader, format_entry, format_time, parse_entry, read_header
 from audit.entry_operations import GapEntry
 from audit.errors import (
     EntryConflictError,
     EntryError,
+    ErasedError,
     KeyFileError,
     NoSuchEntryError,
+    StorageError,
 )
 from audit.gap_journal import GapJournal, NotedGap, leftovers
 from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
@@ -29,10 +31,12 @@ from audit.head import HEAD_FILE, HeadFile, check_extends
 from audit.keys import VKEY_FILE, KeyRing, KeySource, load_vkeys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
 from audit.note import VerifierKey
-from audit.payloads import NONCE_BYTES, PayloadContext, SealedPayload, open_payload, seal_payload
+from audit.payloads import PayloadContext, SealedPayload, check_payload, open_payload, read_key_ref
 from audit.proof import LogProof
 from audit.storage import EntrySummary, Query, Reader, Storage, StoredCheckpoint
-from audit.storage.opening import create_storage, open_storage
+from audit.storage.opening import create_storage, open_storage, open_vault
+from audit.storage.vault_store import VaultStore
+from audit.vault import SubjectKey, Vault
 
 _ID_RANDOM_BYTES = 10
 HEADS_DIRECTORY = "heads"
@@ -102,6 +106,13 @@ def prove_entry(store: Reader, index: LeafIndex) -> LogProof:
     return LogProof(index, prove_inclusion(index, newest.size, store.node), newest.note, extra=entry)
 
 
+def _open_vault(config: LogConfig, storage: Storage) -> VaultStore:
+    """The log's vault, made now if the log is still empty: of a log with entries, a missing vault is a lost one."""
+    with storage.exclusive() as transaction:
+        is_new = transaction.newest_checkpoint().size == 0
+        return open_vault(config.directory, config.vault_directory, create=is_new, wait_s=config.deadline_s)
+
+
 class AuditLog:
     """One log, open for appending and reading; safe in many threads, and beside other processes.
 
@@ -113,10 +124,11 @@ class AuditLog:
         config: LogConfig,
         keys: Callable[[], KeyRing],
         storage: Storage,
+        vault_store: VaultStore,
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        """Takes over `storage`; `open` is the usual way in.
+        """Takes over `storage` and `vault_store`; `open` is the usual way in.
 
         Raises:
             RollbackError, ForkError: the store contradicts the head file; both heads are in the error.
@@ -126,8 +138,10 @@ class AuditLog:
         self._storage = storage
         self._clock = clock
         self._random_bytes = random_bytes
+        self._vault = Vault(vault_store, keys, config.tenant, clock, random_bytes)
         with ExitStack() as resources:
             resources.callback(storage.close)
+            resources.callback(self._vault.close)
             self._head_file = HeadFile(config.head_file)
             resources.callback(self._head_file.close)
             self._check_head()
@@ -153,7 +167,7 @@ class AuditLog:
 
         Raises:
             KeyFileError: the keys can't be read, or belong to another origin.
-            StorageError: the store or the head file can't be opened.
+            StorageError: the store, the head file or the vault can't be opened.
             RollbackError, ForkError: the store contradicts the head file.
         """
         given = keys
@@ -162,7 +176,13 @@ class AuditLog:
         if name != config.origin:
             message = f"signing key: expected one of {config.origin}, got {name}"
             raise KeyFileError(message)
-        return cls(config, source, open_storage(config.directory), clock, random_bytes)
+        storage = open_storage(config.directory)
+        try:
+            vault_store = _open_vault(config, storage)
+        except StorageError:
+            storage.close()
+            raise
+        return cls(config, source, storage, vault_store, clock, random_bytes)
 
     @property
     def keys(self) -> KeyRing:
@@ -171,6 +191,10 @@ class AuditLog:
     @property
     def storage(self) -> Storage:
         return self._storage
+
+    @property
+    def vault(self) -> Vault:
+        return self._vault
 
     @property
     def config(self) -> LogConfig:
@@ -189,10 +213,12 @@ class AuditLog:
         """What an entry of this time says of the clock; raises the alarm where it stepped back."""
         return self._clock_guard.status(now)
 
-    def seal(self, entry_id: str, entry_type: str, plaintext: bytes) -> SealedPayload:
-        """The payload of the entry `entry_id`; its `reference` goes into the entry, then both into `append`."""
-        context = PayloadContext(entry_id, entry_type, self._config.tenant)
-        return seal_payload(self._keys.payload_key, context, plaintext, self._random_bytes(NONCE_BYTES))
+    def seal(self, entry_id: str, entry_type: str, plaintext: bytes, key: SubjectKey) -> SealedPayload:
+        """The payload of the entry `entry_id`, under its patient's key.
+
+        Its `reference` goes into the entry, then both into `append`.
+        """
+        return self._vault.seal(key, PayloadContext(entry_id, entry_type, self._config.tenant), plaintext)
 
     def append(self, entry: bytes, payload: SealedPayload | None = None) -> LogReceipt:
         """The receipt of `entry`, once it is durable. Appending the same entry again gives its place again.
@@ -232,14 +258,35 @@ class AuditLog:
 
         Raises:
             NoSuchEntryError: no such entry, or none with a payload.
+            ErasedError: the payload or its key was destroyed.
             PayloadError: it can't be opened.
         """
-        header = read_header(self.entry(index))
-        sealed = self._storage.sealed_payload(index)
+        header, sealed = self._sealed(index)
         if header.payload is None or sealed is None:
             raise NoSuchEntryError(index)
         context = PayloadContext(header.id, header.type, header.tenant)
-        return open_payload(self._keys.payload_key, context, header.payload, sealed)
+        return open_payload(self._vault.key_at, context, header.payload, sealed)
+
+    def payload_key(self, index: LeafIndex) -> SubjectKey | None:
+        """The key that the payload of entry `index` is under, None where it has no payload.
+
+        Raises:
+            As `payload`.
+        """
+        header, sealed = self._sealed(index)
+        if header.payload is None or sealed is None:
+            return None
+        check_payload(header.payload, sealed)
+        return self._vault.key_at(read_key_ref(sealed))
+
+    def _sealed(self, index: LeafIndex) -> tuple[EntryHeader, bytes | None]:
+        header, stored = read_header(self.entry(index)), self._storage.payload(index)
+        if stored is None:
+            return header, None
+        if stored.sealed is None:
+            message = f"erased: the payload of entry {index}, by {stored.erasure}"
+            raise ErasedError(message)
+        return header, stored.sealed
 
     def prove(self, index: LeafIndex) -> LogProof:
         """As `prove_entry`."""

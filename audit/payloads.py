@@ -1,17 +1,19 @@
 """Payloads: what replay needs and a leaf may not hold, encrypted apart from the log.
 
-    sealed bytes = 01 || nonce[12] || AES-256-GCM(key, nonce, plaintext, aad)
-    key          = HKDF-SHA-256(payload key, info = "bedside payload/v1" LF entry id)
+    sealed bytes = 02 || u64be key ref || nonce[12] || AES-256-GCM(key, nonce, plaintext, aad)
+    key          = HKDF-SHA-256(K_patient, info = "bedside payload/v2" LF entry id)
     aad          = entry id LF type LF tenant
 
-The entry holds SHA-256 of the sealed bytes and the key id, so a payload that was changed, moved to another entry or
-removed shows. `key_id` is "tenant:" and 8 hex digits of the key's digest; a key per patient will bring a prefix of
-its own, and then destroying that key forgets the payload while the log stays as it is. Pure.
+K_patient is the patient's key in the vault, under the key ref; when it is destroyed nobody can read the payload any more,
+while the log stays as it is. The entry holds SHA-256 of the sealed bytes, so a payload that was changed, moved to another
+entry or removed shows. `key_id` in the entry is the wrapping key of the time, the same for many patients: a name of the
+patient's key there would link a patient's entries. Pure.
 """
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import NewType
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,22 +24,23 @@ from audit.commitments import Digest, digest
 from audit.entry import PayloadReference
 from audit.errors import PayloadError
 
-PayloadKey = NewType("PayloadKey", bytes)
-
 PAYLOAD_KEY_BYTES = 32
-NONCE_BYTES = 12  # NIST SP 800-38D §8.2; each key seals one payload, so a random nonce can't collide
-_VERSION = b"\x01"
+NONCE_BYTES = 12  # NIST SP 800-38D §8.2; each derived key seals one entry's payload, so a random nonce can't collide
+_HEADER = struct.Struct(">BQ")
+_VERSION = 2
 _TAG_BYTES = 16
+_MIN_BYTES = _HEADER.size + NONCE_BYTES + _TAG_BYTES
 # Holds a 1,000-Observation bundle many times over; SQLite would take up to 1 GB.
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SealedPayload:
-    """Sealed bytes, their SHA-256, and the key they were sealed under."""
+    """Sealed bytes, their SHA-256, the vault's key they are under, and the id of the key that this one is wrapped under."""
 
     sealed: bytes
     sha256: Digest
+    key_ref: int
     key_id: str
 
     @property
@@ -59,13 +62,20 @@ class PayloadContext:
         return f"{self.entry_id}\n{self.entry_type}\n{self.tenant}".encode("ascii")
 
 
-def key_id_of(key: PayloadKey) -> str:
-    """`tenant:` and the first 8 hex digits of SHA-256 over a label and the key."""
-    return "tenant:" + sha256(b"bedside payload key id\n" + key).hexdigest()[:8]
+class PayloadKey(Protocol):
+    """A patient's key and the ref under which the vault has it (`audit.vault.SubjectKey`)."""
+
+    @property
+    def ref(self) -> int: ...
+
+    @property
+    def key(self) -> bytes: ...
 
 
-def seal_payload(key: PayloadKey, context: PayloadContext, plaintext: bytes, nonce: bytes) -> SealedPayload:
-    """`plaintext` sealed for one entry; `nonce` is 12 fresh random bytes.
+def seal_payload(
+    key: PayloadKey, context: PayloadContext, plaintext: bytes, nonce: bytes, *, key_id: str
+) -> SealedPayload:
+    """`plaintext` sealed for one entry; `nonce` is 12 fresh random bytes, `key_id` names the wrapping key.
 
     Raises:
         PayloadError: more than 64 MiB, or a nonce of another length.
@@ -76,31 +86,47 @@ def seal_payload(key: PayloadKey, context: PayloadContext, plaintext: bytes, non
     if len(nonce) != NONCE_BYTES:
         message = f"payload nonce: expected {NONCE_BYTES} bytes, got {len(nonce)}"
         raise PayloadError(message)
-    ciphertext = AESGCM(_entry_key(key, context)).encrypt(nonce, plaintext, context.aad)
-    sealed = _VERSION + nonce + ciphertext
-    return SealedPayload(sealed, digest(sealed), key_id_of(key))
+    ciphertext = AESGCM(_entry_key(key.key, context)).encrypt(nonce, plaintext, context.aad)
+    sealed = _HEADER.pack(_VERSION, key.ref) + nonce + ciphertext
+    return SealedPayload(sealed, digest(sealed), key.ref, key_id)
 
 
-def open_payload(key: PayloadKey, context: PayloadContext, reference: PayloadReference, sealed: bytes) -> bytes:
-    """The plaintext of `sealed`, the payload that an entry refers to.
+def open_payload(
+    key_at: Callable[[int], PayloadKey], context: PayloadContext, reference: PayloadReference, sealed: bytes
+) -> bytes:
+    """The plaintext of `sealed`, the payload that an entry refers to; `key_at` is the vault's.
 
     Raises:
-        PayloadError: not the bytes the entry names, sealed under another key, of another version, or altered.
+        ErasedError: the key was destroyed.
+        PayloadError: not the bytes the entry names, of another version, altered, or `key_at` has no such key.
     """
-    if reference.key_id != key_id_of(key):
-        message = f"payload: expected key {key_id_of(key)}, got {reference.key_id}"
-        raise PayloadError(message)
+    check_payload(reference, sealed)
+    key = key_at(read_key_ref(sealed))
+    nonce, ciphertext = sealed[_HEADER.size : _HEADER.size + NONCE_BYTES], sealed[_HEADER.size + NONCE_BYTES :]
+    try:
+        return AESGCM(_entry_key(key.key, context)).decrypt(nonce, ciphertext, context.aad)
+    except InvalidTag as exc:
+        raise PayloadError("payload: altered, or sealed for another entry or under another key") from exc
+
+
+def check_payload(reference: PayloadReference, sealed: bytes) -> None:
+    """Returns if `sealed` is the payload that an entry refers to; raises PayloadError."""
     if digest(sealed) != reference.sha256:
         raise PayloadError("payload: not the one the entry names")
-    if len(sealed) < len(_VERSION) + NONCE_BYTES + _TAG_BYTES or not sealed.startswith(_VERSION):
+
+
+def read_key_ref(sealed: bytes) -> int:
+    """The vault's key that `sealed` is under.
+
+    Raises:
+        PayloadError: no sealed payload of this version.
+    """
+    if len(sealed) < _MIN_BYTES or sealed[0] != _VERSION:
         raise PayloadError("payload: unknown version or too short")
-    nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
-    try:
-        return AESGCM(_entry_key(key, context)).decrypt(nonce, ciphertext, context.aad)
-    except InvalidTag as exc:
-        raise PayloadError("payload: altered, or sealed for another entry") from exc
+    key_ref: int = _HEADER.unpack_from(sealed)[1]
+    return key_ref
 
 
-def _entry_key(key: PayloadKey, context: PayloadContext) -> bytes:
-    info = b"bedside payload/v1\n" + context.entry_id.encode("ascii")
+def _entry_key(key: bytes, context: PayloadContext) -> bytes:
+    info = b"bedside payload/v2\n" + context.entry_id.encode("ascii")
     return HKDF(algorithm=SHA256(), length=PAYLOAD_KEY_BYTES, salt=None, info=info).derive(key)

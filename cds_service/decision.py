@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from audit.commitments import IndexKey, commit, commit_patient, digest, keyed_digest
+from audit.clock import ClockStatus
+from audit.commitments import Digest, IndexKey, digest, keyed_digest
 from audit.entry import (
     CardShown,
     DecisionEntry,
@@ -31,6 +32,7 @@ from audit.entry import (
     Service,
     format_time,
 )
+from audit.vault import SubjectKey
 from cds_service.cards import Card
 from cds_service.clients import CdsClient
 from cds_service.errors import Came
@@ -100,7 +102,7 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is the same for every decision of a running service."""
+    """What is the same for every decision of a running service; `index_key` is for what is about staff."""
 
     tenant: str
     software: str
@@ -113,13 +115,17 @@ class Decision:
     """The facts of one decision; `assessed` and `finding` are None where no model's answer came about.
 
     Attributes:
+        clock: the state of the clock that `received_at` was read from.
+        key: the patient's; whatever the leaf says that depends on the patient is under it.
         cards: what the finding reads as; sent only if `shown`.
         shadow: whether the model ran only to be observed.
     """
 
     entry_id: str
     received_at: datetime
+    clock: ClockStatus
     status: str
+    key: SubjectKey
     client: CdsClient
     service: CdsService
     request: HookRequest
@@ -171,33 +177,33 @@ def decision_entry(decision: Decision, context: Context, payload: PayloadReferen
     return DecisionEntry(
         id=decision.entry_id,
         time=format_time(decision.received_at),
-        clock="unsynchronised",
+        clock=decision.clock,
         tenant=context.tenant,
         service=Service(decision.service.id, SERVICE_VERSION),
         software=context.software,
         config=context.config,
-        request=_request(decision, context),
+        request=_request(decision),
         requester=_requester(decision, context),
-        patient=commit_patient(context.index_key, decision.entry_id, decision.request.context.patient_id),
+        patient=decision.key.commitment(decision.entry_id),
         model=_model(decision),
-        inputs=_inputs(decision, context),
+        inputs=_inputs(decision),
         output=_output(decision),
         abstention=_abstention_codes(decision),
-        explanation=_explanation(decision, context),
-        cards=tuple(_card(card, context) for card in decision.cards if decision.shown),
-        system_actions=tuple(_action(action, context) for action in decision.system_actions),
+        explanation=_explanation(decision),
+        cards=tuple(_card(card, decision) for card in decision.cards if decision.shown),
+        system_actions=tuple(_action(action, decision) for action in decision.system_actions),
         latency_us=dict(decision.latency_us),
         status=decision.status,
         payload=payload,
     )
 
 
-def _request(decision: Decision, context: Context) -> Request:
+def _request(decision: Decision) -> Request:
     request, came = decision.request, decision.came
     return Request(
         hook=request.hook,
-        hook_instance=_hook_instance(request.hook_instance, context),
-        body=keyed_digest(context.index_key, "body", request.body_sha256),
+        hook_instance=_hook_instance(decision),
+        body=_commit(decision, "body", request.body_sha256),
         prefetch_present=came.prefetched,
         prefetch_missing=came.fetched,
         prefetch_failed=came.failed,
@@ -217,12 +223,13 @@ def _scopes(request: HookRequest, client: CdsClient) -> tuple[str, ...]:
     return (*dict.fromkeys(known), f"other:{others}") if others else tuple(dict.fromkeys(known))
 
 
-def _hook_instance(text: str, context: Context) -> str:
-    """The client's UUID, or the keyed digest of whatever else it sent: free text could name the patient."""
+def _hook_instance(decision: Decision) -> str:
+    """The client's UUID, or a commitment to whatever else it sent: free text could name the patient."""
+    text = decision.request.hook_instance
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        return f"hmac:{keyed_digest(context.index_key, 'hook-instance', text.encode())}"
+        return f"hmac:{_commit(decision, 'hook-instance', text.encode())}"
 
 
 def _requester(decision: Decision, context: Context) -> Requester:
@@ -248,14 +255,14 @@ def _model(decision: Decision) -> ModelUse:
     )
 
 
-def _inputs(decision: Decision, context: Context) -> Inputs | None:
+def _inputs(decision: Decision) -> Inputs | None:
     if decision.assessed is None:
         return None
     evidence = decision.assessed.assessment.evidence
     arrays = decision.assessed.inputs.arrays
     tensors = b"".join(arrays[name].tobytes() for name in sorted(arrays))
     return Inputs(
-        commitment=commit(context.index_key, decision.entry_id, "inputs", tensors),
+        commitment=_commit(decision, "inputs", tensors),
         present=sum(item.value is not None for item in evidence),
         missing=sum(item.value is None for item in evidence),
         stale=sum(item.absence == "stale" for item in evidence),
@@ -274,21 +281,25 @@ def _abstention_codes(decision: Decision) -> tuple[str, ...]:
     return tuple(reason.code for reason in assessment.reasons) if isinstance(assessment, Abstention) else ()
 
 
-def _explanation(decision: Decision, context: Context) -> Explanation | None:
+def _explanation(decision: Decision) -> Explanation | None:
     if decision.assessed is None or decision.assessed.answer is None:
         return None
     attributions = decision.assessed.answer.attributions.tobytes()
-    return Explanation(EXPLANATION_METHOD, commit(context.index_key, decision.entry_id, "explanation", attributions))
+    return Explanation(EXPLANATION_METHOD, _commit(decision, "explanation", attributions))
 
 
-def _card(card: Card, context: Context) -> CardShown:
+def _card(card: Card, decision: Decision) -> CardShown:
     return CardShown(
         uuid=card.uuid,
         indicator=card.indicator,
-        text=keyed_digest(context.index_key, "card", f"{card.summary}\n{card.detail}".encode()),
+        text=_commit(decision, "card", f"{card.summary}\n{card.detail}".encode()),
         suggestions=tuple(suggestion.uuid for suggestion in card.suggestions),
     )
 
 
-def _action(action: Action, context: Context) -> str:
-    return keyed_digest(context.index_key, "system-action", msgspec.json.encode(action.to_json(), order="sorted"))
+def _action(action: Action, decision: Decision) -> Digest:
+    return _commit(decision, "system-action", msgspec.json.encode(action.to_json(), order="sorted"))
+
+
+def _commit(decision: Decision, purpose: str, data: bytes) -> Digest:
+    return decision.key.commit(decision.entry_id, purpose, data)

@@ -1,11 +1,13 @@
 """Feedback as entries of the log, each linked to the decision that showed the card (CDS Hooks 2.0.1, "Feedback").
 
 Only what the log itself knows is taken: the card has to be one that this service showed to this client, in this tenant's
-log. The same feedback is recorded once however often it comes, to whichever process: its entry id is a keyed digest of
-what it says.
+log. The same feedback is recorded once however often it comes, to whichever process: its entry id is a digest of what it
+says, under the key of the decision's patient.
 
 The leaf holds codes alone: a reason that was offered with the card by its code, any other as `other`. What a client writes
-freely is in the encrypted payload.
+freely is in the encrypted payload, under the same key. A decision without a payload doesn't say whose it is: what is said
+about it goes under a key of its own, `decision:<entry id>`. Where the patient was erased only the codes are kept, and what a
+client then writes freely is dropped.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from audit.commitments import keyed_digest
 from audit.entry import CardShown, FeedbackEntry, Requester, format_entry, format_time
-from audit.errors import AuditError, EntryConflictError, NoSuchEntryError, PayloadError
+from audit.errors import AuditError, EntryConflictError, ErasedError, NoSuchEntryError, PayloadError
 from audit.log import AuditLog
 from audit.payloads import SealedPayload
+from audit.vault import SubjectKey, decision_subject
 from cds_service.card_ids import FoundCard, card_uuid, find_decision
 from cds_service.clients import CdsClient
 from cds_service.decision import Context
@@ -66,12 +68,19 @@ class FeedbackOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A feedback whose card is known, and which of the accepted suggestions are the card's."""
+    """A feedback whose card is known, and which of the accepted suggestions are the card's.
+
+    Attributes:
+        key: what the feedback goes under.
+        keeps_text: not where the patient was erased.
+    """
 
     feedback: Feedback
     found: FoundCard
     card: CardShown
     suggestions: tuple[str, ...]
+    key: SubjectKey
+    keeps_text: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ def record_feedback(
     try:
         known, unknown = _look_up(entries, service_id, client, log)
         usable = [one for one in known if one.suggestions or one.feedback.outcome != "accepted"]
-        prepared = _prepare_all(usable, client, log, context, format_time(clock()))
+        prepared = _prepare_all(usable, client, log, context, clock())
         recorded = _append([one for one in prepared if log.index_of(one.id) is None], log)
     except AuditError as exc:
         operations.error("feedback not recorded", extra={"error": type(exc).__name__})
@@ -154,12 +163,27 @@ def _look_up(
         card = next(one for one in found.entry.cards if one.uuid == uuid_shown)
         theirs = {suggestion.lower(): suggestion for suggestion in card.suggestions}
         chosen = tuple(sorted(theirs[one] for one in feedback.suggestions if one in theirs))
-        known.append(_Known(feedback, found, card, chosen))
+        key, is_erased = _find_key(found, log)
+        said = _without_text(feedback) if is_erased else feedback
+        known.append(_Known(said, found, card, chosen, key, keeps_text=not is_erased))
     return known, len(entries) - len(known)
 
 
+def _find_key(found: FoundCard, log: AuditLog) -> tuple[SubjectKey, bool]:
+    """The key of the decision's patient, else of the decision alone; and whether the patient was erased."""
+    own = decision_subject(found.entry.id)
+    try:
+        return log.payload_key(found.index) or log.vault.key_for(own), False
+    except ErasedError:
+        return log.vault.key_for(own), True
+
+
+def _without_text(feedback: Feedback) -> Feedback:
+    return replace(feedback, comment="", extension=b"", reasons=tuple(Coding() for _ in feedback.reasons))
+
+
 def _prepare_all(
-    known: list[_Known], client: CdsClient, log: AuditLog, context: Context, now: str
+    known: list[_Known], client: CdsClient, log: AuditLog, context: Context, now: datetime
 ) -> tuple[_Prepared, ...]:
     """The entries to record; of twins in one batch, the first."""
     prepared: dict[str, _Prepared] = {}
@@ -169,19 +193,19 @@ def _prepare_all(
     return tuple(prepared.values())
 
 
-def _prepare(known: _Known, client: CdsClient, log: AuditLog, context: Context, now: str) -> _Prepared:
+def _prepare(known: _Known, client: CdsClient, log: AuditLog, context: Context, now: datetime) -> _Prepared:
     feedback, decision = known.feedback, known.found.entry
     entry_id = _entry_id(known, context)
     offered = _offered_codes(known, log) if feedback.reasons else frozenset()
     foreign = tuple(reason for reason in feedback.reasons if not _is_offered(reason, offered))
     sealed = None
-    if feedback.comment or foreign or feedback.extension:
+    if known.keeps_text and (feedback.comment or foreign or feedback.extension):
         payload = FeedbackPayload(comment=feedback.comment, reasons=foreign, extension=feedback.extension.decode())
-        sealed = log.seal(entry_id, ENTRY_TYPE, msgspec.msgpack.encode(payload))
+        sealed = log.seal(entry_id, ENTRY_TYPE, msgspec.msgpack.encode(payload), known.key)
     entry = FeedbackEntry(
         id=entry_id,
-        time=now,
-        clock="unsynchronised",
+        time=format_time(now),
+        clock=log.clock_status(now),
         tenant=context.tenant,
         service=decision.service,
         requester=Requester(client.issuer, client.id, None, None),
@@ -210,7 +234,7 @@ def _entry_id(known: _Known, context: Context) -> str:
         feedback.comment,
         feedback.extension,
     )
-    digest = keyed_digest(context.index_key, "feedback", msgspec.json.encode(said))
+    digest = known.key.digest("feedback", msgspec.json.encode(said))
     return uuid.UUID(hex=digest[:32], version=4).hex
 
 

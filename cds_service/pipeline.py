@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from audit.clock import ClockStatus
 from audit.committer import LogReceipt
 from audit.errors import AuditError
+from audit.vault import SubjectKey, patient_subject
 from cds_service.card_ids import card_uuid
 from cds_service.cards import Card, present, present_failure
 from cds_service.decision import Decision, decision_entry, payload_bytes
@@ -49,10 +51,15 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One hook call on its way; `entry_id` is the decision's, made before its cards, whose ids come from it."""
+    """One hook call on its way.
+
+    `entry_id` is the decision's, made before its cards, whose ids come from it; `key` is the patient's.
+    """
 
     entry_id: str
+    key: SubjectKey
     received_at: datetime
+    clock: ClockStatus
     request: HookRequest
     service: CdsService
     caller: Caller
@@ -98,7 +105,7 @@ def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> byte
     Raises:
         BadRequestError: `body` is not a call of this service's hook.
         MissingDataError: required data cannot be had; recorded before it is raised.
-        NotRecordedError: the decision could not be recorded, so it is not shown.
+        NotRecordedError: the decision could not be recorded, so it is not shown; before it is made, where the vault fails.
         WardUnavailableError: whether the service is switched off cannot be known.
     """
     call = _accept(body, service, caller, desk)
@@ -128,7 +135,18 @@ def _accept(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> Cal
     fetch_until = started + max(deadline_s - desk.reserve_s, deadline_s / 2)
     watch.lap("parse")
     access = Access(caller, fetch_until)
-    return Call(book.log.new_entry_id(), received_at, request, service, caller, book, access, watch, started)
+    entry_id, clock = book.log.new_entry_id(), book.log.clock_status(received_at)
+    key = _patient_key(book, request.context.patient_id, entry_id)
+    watch.lap("key")
+    return Call(entry_id, key, received_at, clock, request, service, caller, book, access, watch, started)
+
+
+def _patient_key(book: Book, patient_id: str, entry_id: str) -> SubjectKey:
+    """The key that all this decision says of the patient goes under; made with the patient's first decision."""
+    try:
+        return book.log.vault.key_for(patient_subject(patient_id))
+    except AuditError as exc:
+        raise _not_recorded(exc, entry_id) from exc
 
 
 def _is_switched_off(call: Call, desk: Desk) -> bool:
@@ -181,7 +199,7 @@ def _shown_as(call: Call, judged: Judged, cards: tuple[Card, ...], desk: Desk) -
         return None
     if judged.finding is None or not cards:
         return judged.status
-    return fingerprint(call.book.context.index_key, cards[0])
+    return fingerprint(call.key, cards[0])
 
 
 def _hidden(call: Call, judged: Judged, shown_as: str | None, desk: Desk) -> str | None:
@@ -223,7 +241,7 @@ def _remember(call: Call, shown_as: str | None, desk: Desk) -> None:
 def _quiet_key(call: Call, desk: Desk) -> str:
     user = call.request.context.user if desk.quiet.per_user else None
     who = None if user is None else f"{user.resource_type}/{user.id}"
-    return quiet_key(call.book.context.index_key, call.caller.client.id, call.service.id, call.patient_id, who)
+    return quiet_key(call.key, call.caller.client.id, call.service.id, who)
 
 
 def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:
@@ -264,7 +282,9 @@ def _record(
     decision = Decision(
         entry_id=call.entry_id,
         received_at=call.received_at,
+        clock=call.clock,
         status=status,
+        key=call.key,
         client=call.caller.client,
         service=call.service,
         request=call.request,
@@ -290,12 +310,16 @@ def record_decision(decision: Decision, book: Book, model_page: str | None) -> L
     """
     payload = payload_bytes(decision, model_page)
     try:
-        sealed = None if payload is None else book.log.seal(decision.entry_id, "decision/v1", payload)
+        sealed = None if payload is None else book.log.seal(decision.entry_id, "decision/v1", payload, decision.key)
         entry = decision_entry(decision, book.context, None if sealed is None else sealed.reference)
         return book.log.record(entry, sealed)
     except AuditError as exc:
-        log.error("decision not recorded", extra={"error": type(exc).__name__, "entry": decision.entry_id})
-        raise NotRecordedError("the decision could not be recorded, so no advice is shown") from exc
+        raise _not_recorded(exc, decision.entry_id) from exc
+
+
+def _not_recorded(error: AuditError, entry_id: str) -> NotRecordedError:
+    log.error("decision not recorded", extra={"error": type(error).__name__, "entry": entry_id})
+    return NotRecordedError("the decision could not be recorded, so no advice is shown")
 
 
 def _respond(

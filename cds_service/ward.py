@@ -1,7 +1,8 @@
 """What a ward's worker processes share: what is switched off, and which finding was shown last.
 
 One SQLite file that every process reads at each call, so that a switch acts at once and outlives a restart. A finding's row
-holds keyed digests and a time: nothing in the file tells of a patient without the log's key.
+holds digests under the patient's key, and a time: once that key is destroyed nothing in the file tells of the patient, not
+even to those who hold the log's other keys.
 
 Reading and writing have a connection each: in WAL mode no reader waits for a writer, so what is switched off is known at once
 also while another process keeps the file locked. A finding that can't be noted soon is given up, for the answer waits for it.
@@ -23,7 +24,7 @@ from typing import Any, Literal, Self
 import apsw
 import msgspec
 
-from audit.commitments import IndexKey, keyed_digest
+from audit.vault import SubjectKey
 from cds_service.cards import Card
 from cds_service.errors import ServiceError
 from cds_service.shared_database import file_identity, open_shared
@@ -195,20 +196,19 @@ class Ward:
             self._writing_lock.release()
 
 
-def quiet_key(index_key: IndexKey, client_id: str, service_id: str, patient_id: str, user: str | None) -> str:
+def quiet_key(patient: SubjectKey, client_id: str, service_id: str, user: str | None) -> str:
     """For whom a finding is the same: one client's patient at a service, or such a patient and one user (`Type/id`).
 
     A patient's id is one person's only within one client.
     """
-    who = msgspec.json.encode((client_id, service_id, patient_id, user))
-    return keyed_digest(index_key, "shown-to", who)
+    return patient.digest("shown-to", msgspec.json.encode((client_id, service_id, user)))
 
 
-def fingerprint(index_key: IndexKey, card: Card) -> str:
+def fingerprint(patient: SubjectKey, card: Card) -> str:
     """Equal for cards that read the same and offer the same; only ids may differ."""
     offered = [(suggestion.label, suggestion.action.to_json()) for suggestion in card.suggestions]
     said = (card.kind, card.indicator, card.summary, card.detail, offered)
-    return keyed_digest(index_key, "finding", msgspec.json.encode(said))
+    return patient.digest("finding", msgspec.json.encode(said))
 
 
 def may_be_quieted(finding: Finding) -> bool:

@@ -14,6 +14,8 @@ from audit.storage import Scan, Storage, StoredCheckpoint
 from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.sqlite_schema import create_database
+from audit.storage.vault_sqlite import DEFAULT_WAIT_S, VAULT_FILE, SqliteVaultStore, create_vault
+from audit.storage.vault_store import VaultStore
 
 STORE_FILE = "store.json"
 
@@ -64,3 +66,19 @@ def open_scan(directory: Path) -> Scan:
     if read_place(directory) is not None:
         raise StorageError("store: postgresql isn't available")
     return SqliteScan(directory)
+
+
+def open_vault(
+    directory: Path, vault_directory: Path | None = None, *, create: bool = False, wait_s: float = DEFAULT_WAIT_S
+) -> VaultStore:
+    """The vault of the log in `directory`; with `create`, made if there is none. A write that can't begin in `wait_s` fails.
+
+    Raises:
+        StorageError: it can't be opened.
+    """
+    if read_place(directory) is not None:
+        raise StorageError("vault: postgresql isn't available")
+    place = vault_directory or directory
+    if create and not (place / VAULT_FILE).exists():
+        create_vault(place)
+    return SqliteVaultStore(place, wait_s=wait_s)

@@ -86,7 +86,7 @@ def _make_entry(log: AuditLog, plaintext: bytes | None = None, **changes: Any) -
     entry_id = changes.pop("entry_id", None) or log.new_entry_id()
     if plaintext is None:
         return format_entry(_decision(entry_id, **changes)), None
-    sealed = log.seal(entry_id, "decision/v1", plaintext)
+    sealed = log.seal(entry_id, "decision/v1", plaintext, log.vault.key_for("patient:p1"))
     return format_entry(_decision(entry_id, payload=sealed.reference, **changes)), sealed
 
 

@@ -3,28 +3,20 @@ import hmac
 
 import pytest
 
-from audit.commitments import IndexKey, commit, commit_patient, digest, keyed_digest
+from audit.commitments import IndexKey, digest, keyed_digest
 from audit.errors import EntryError
 
 KEY = IndexKey(bytes(range(32)))
-ENTRY_1, ENTRY_2 = "00" * 16, "01" * 16
 
 
-def test_commitments_to_a_patient_differ_in_every_entry() -> None:
-    assert commit_patient(KEY, ENTRY_1, "p1") == commit_patient(KEY, ENTRY_1, "p1")
-    assert len({commit_patient(KEY, entry, patient) for entry in (ENTRY_1, ENTRY_2) for patient in ("p1", "p2")}) == 4
+def test_commitments_keyed_digest_is_the_documented_hmac() -> None:
+    assert keyed_digest(KEY, "operator", b"o1") == hmac.new(KEY, b"operator\0o1", hashlib.sha256).hexdigest()
 
 
 def test_commitments_need_the_key() -> None:
-    assert commit_patient(KEY, ENTRY_1, "p1") != commit_patient(IndexKey(bytes(32)), ENTRY_1, "p1")
+    assert keyed_digest(KEY, "operator", b"o1") != keyed_digest(IndexKey(bytes(32)), "operator", b"o1")
     with pytest.raises(EntryError):
-        commit_patient(IndexKey(b"short"), ENTRY_1, "p1")
-
-
-def test_commitments_are_the_documented_hmac() -> None:
-    inner = hmac.new(KEY, b"patient\0p1", hashlib.sha256).digest()
-    assert commit_patient(KEY, ENTRY_1, "p1") == hmac.new(inner, ENTRY_1.encode(), hashlib.sha256).hexdigest()
-    assert commit(KEY, ENTRY_1, "patient", b"p1") == commit_patient(KEY, ENTRY_1, "p1")
+        keyed_digest(IndexKey(b"short"), "operator", b"o1")
 
 
 def test_commitments_keyed_digests_of_two_purposes_cannot_be_compared() -> None:

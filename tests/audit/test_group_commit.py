@@ -16,6 +16,7 @@ from audit.merkle import LeafIndex
 from audit.storage import Query
 from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
+from audit.storage.vault_sqlite import SqliteVaultStore, create_vault
 from audit.verify import Trust, verify_log
 
 NAME = "faulty"
@@ -88,7 +89,9 @@ def open_faulty(disk: Disk, make_log, clock) -> Iterator[Callable[..., AuditLog]
 
     def open_one(deadline_s: float = 0.25, max_waiting: int = 100) -> AuditLog:
         config, keys = make_log(deadline_s=deadline_s, max_waiting=max_waiting)
-        opened.append(AuditLog(config, lambda: keys, SqliteStorage(config.directory, vfs=NAME), clock, os.urandom))
+        create_vault(config.directory)
+        storage, vault = SqliteStorage(config.directory, vfs=NAME), SqliteVaultStore(config.directory)
+        opened.append(AuditLog(config, lambda: keys, storage, vault, clock, os.urandom))
         return opened[0]
 
     yield open_one

@@ -76,7 +76,7 @@ def test_pipeline_answers_with_a_card_that_was_recorded_before(make_desk: MakeDe
     assert patients.empty_members(answered) == []
     assert (entry["id"], entry["status"]) == (receipt["entryId"], "answered")
     assert [shown["uuid"] for shown in entry["cards"]] == [card["uuid"]]
-    assert entry["latency_us"].keys() == {"parse", "gather", "assess", "present"}
+    assert entry["latency_us"].keys() == {"parse", "key", "gather", "assess", "present"}
 
 
 def test_pipeline_receipt_verifies_with_the_public_key_alone(make_desk: MakeDesk, audit_log: AuditLog) -> None:

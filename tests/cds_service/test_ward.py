@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import pytest
 
-from audit.commitments import IndexKey
+from audit.vault import SubjectKey
 from cds_service.cards import Card, present
 from cds_service.ward import Ward, WardUnavailableError, fingerprint, may_be_quieted, quiet_key
 from fhir_adapters.codes import LOINC, Code
@@ -24,7 +24,7 @@ from model_artifacts.runtime import ReleasedModel
 from tests.cds_service.patients import PATIENT_ID
 from tests.conftest import NOW
 
-KEY = IndexKey(b"k" * 32)
+KEY, OTHER_KEY = SubjectKey(1, b"k" * 32, "wrap:00000000"), SubjectKey(2, b"l" * 32, "wrap:00000000")
 FINDING = Finding(
     code="total_cvd_10y:high",
     urgency="warning",
@@ -187,17 +187,21 @@ def test_ward_a_card_that_reads_or_offers_otherwise_is_another(changes: dict[str
 
 def test_ward_quiet_keys_tell_patients_services_clients_and_users_apart() -> None:
     keys = {
-        quiet_key(KEY, *parts)
+        quiet_key(*parts)
         for parts in (
-            ("t", "s", "p", None),
-            ("t", "s", "q", None),
-            ("t", "r", "p", None),
-            ("u", "s", "p", None),
-            ("t", "s", "p", "Practitioner/1"),
-            ("t", "s", "p", "Practitioner/2"),
+            (KEY, "t", "s", None),
+            (OTHER_KEY, "t", "s", None),
+            (KEY, "t", "r", None),
+            (KEY, "u", "s", None),
+            (KEY, "t", "s", "Practitioner/1"),
+            (KEY, "t", "s", "Practitioner/2"),
         )
     }
     assert len(keys) == 6
+
+
+def test_ward_without_the_patients_key_nobody_can_try_cards(prevent: ReleasedModel) -> None:
+    assert fingerprint(KEY, _card(prevent)) != fingerprint(OTHER_KEY, _card(prevent))
 
 
 def test_ward_critical_findings_are_never_quieted() -> None:
@@ -206,11 +210,11 @@ def test_ward_critical_findings_are_never_quieted() -> None:
 
 
 def test_ward_file_is_private_and_holds_nothing_of_a_patient(ward: Ward, tmp_path: Path) -> None:
-    ward.remember(quiet_key(KEY, "t", "s", PATIENT_ID, None), "ab" * 32, NOW)
+    ward.remember(quiet_key(KEY, "t", "s", None), "ab" * 32, NOW)
     files = list(tmp_path.glob("ward.sqlite3*"))
     assert stat.S_IMODE((tmp_path / "ward.sqlite3").stat().st_mode) == 0o600
     content = b"".join(path.read_bytes() for path in files)
-    assert quiet_key(KEY, "t", "s", PATIENT_ID, None).encode() in content
+    assert quiet_key(KEY, "t", "s", None).encode() in content
     for canary in (PATIENT_ID, FINDING.headline, "total_cvd"):
         assert canary.encode() not in content
 
