@@ -177,6 +177,39 @@ def fetch_document(
         return _get(session, url, _Limits(timeout_s, max_bytes, max_bytes, ()), lambda: until - clock())
 
 
+class Answer(NamedTuple):
+    """An answer as it came, whatever its status; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def exchange(
+    method: str,
+    url: str,
+    *,
+    body: bytes = b"",
+    headers: Mapping[str, str],
+    policy: AddressPolicy,
+    timeout_s: float,
+    max_bytes: int,
+    ca_file: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Answer:
+    """The answer to one request to a `url` that the caller has found on its list, whole within `timeout_s`.
+
+    For servers of any kind: the status is the caller's to judge, redirects among them.
+
+    Raises: a leaf of FhirUpstreamError, also for http beyond loopback, save UpstreamStatusError; ValueError as FhirClient.
+    """
+    _check_scheme(_split(url))
+    until = clock() + timeout_s
+    with _session(None, ca_file, policy, headers, headers.get("Accept", "*/*")) as session:
+        limits = _Limits(timeout_s, max_bytes, max_bytes, ())
+        return _exchange(session, requests.Request(method, url, data=body or None), limits, lambda: until - clock())
+
+
 class _Limits(NamedTuple):
     """Of one exchange: seconds for connecting and each read; the bytes allowed in all, and those left; pages before."""
 
@@ -187,15 +220,31 @@ class _Limits(NamedTuple):
 
 
 def _get(session: requests.Session, url: str, limits: _Limits, remaining_s: Callable[[], float]) -> bytes:
+    return _exchange(session, requests.Request("GET", url), limits, remaining_s, _require_ok).body
+
+
+def _require_ok(response: requests.Response) -> None:
+    if response.status_code != 200:
+        raise UpstreamStatusError(response.status_code)
+
+
+def _exchange(
+    session: requests.Session,
+    request: requests.Request,
+    limits: _Limits,
+    remaining_s: Callable[[], float],
+    check: Callable[[requests.Response], None] = lambda _: None,
+) -> Answer:
+    """The answer; `check` raises where its body isn't worth reading."""
     remaining = remaining_s()
     if remaining <= 0:
         raise UpstreamTimeoutError("fhir deadline: expected time left, got none")
     timeout = min(limits.timeout_s, remaining)
     with Watchdog(remaining) as watchdog:  # (4)
         try:
-            with session.get(url, timeout=timeout, allow_redirects=False, stream=True) as response:
-                if response.status_code != 200:
-                    raise UpstreamStatusError(response.status_code)
+            prepared = session.prepare_request(request)
+            with session.send(prepared, timeout=timeout, allow_redirects=False, stream=True) as response:
+                check(response)
                 if response.headers.get("Content-Encoding", "identity") != "identity":  # (5)
                     raise UpstreamNotJsonError("fhir answer: expected no content encoding, got one")
                 body = _body(response, limits, remaining_s)
@@ -209,7 +258,8 @@ def _get(session: requests.Session, url: str, limits: _Limits, remaining_s: Call
             raise UpstreamConnectionError("fhir server: expected an answer, got a broken connection") from None
     if watchdog.expired:  # a shut socket can look like the regular end of an answer without a length
         raise UpstreamTimeoutError("fhir deadline: expected an answer before it, got a part")
-    return body
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, body)
 
 
 def _body(response: requests.Response, limits: _Limits, remaining_s: Callable[[], float]) -> bytes:
