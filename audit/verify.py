@@ -8,14 +8,16 @@ the first bad index is named. To detect a rewrite by whoever holds the signing k
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.checkpoint import Checkpoint, parse_checkpoint
 from audit.commitments import digest
 from audit.committer import summarise
 from audit.entry import EntryHeader, parse_entry, read_header
 from audit.entry_custody import ErasureEntry
+from audit.entry_operations import KeyRotationEntry
 from audit.errors import AuditError, EntryError, ForkError, RollbackError, StorageError, VerificationError
+from audit.key_history import ROTATION_TYPE, KeyHistory
 from audit.merkle import Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
-from audit.note import VerifierKey
+from audit.note import VerifierKey, parse_note
 from audit.proof import check_proof, parse_proof, proven_leaf
 from audit.storage import Scan, StoredCheckpoint, StoredEntry, StoredPayload
 from audit.tombstones import Tombstones
@@ -47,7 +49,10 @@ class ReceiptReport:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the verifier knows beforehand: keys, the origin if it is to be one, and signed heads kept elsewhere."""
+    """What the verifier knows beforehand: keys, the origin if it is to be one, and signed heads kept elsewhere.
+
+    Of the keys the first that the log had is enough: the log names those that came after (`audit.key_history`).
+    """
 
     log_keys: tuple[VerifierKey, ...]
     origin: str | None = None
@@ -61,14 +66,14 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
     (2) entries are numbered without a gap; each leaf hash, and each node it completes, is the stored one; the
         columns say what the entry says; the payload is there and has the digest that the entry names, or neither is,
         or it was taken by an erasure in this log, which took as many, and these (`audit.tombstones`);
-    (3) every stored checkpoint is signed, and its root is the root of the entries before it; that all of them are
-        roots of one growing tree is stronger than pairwise consistency proofs;
+    (3) every stored checkpoint is signed by a key in force, and its root is the root of the entries before it; that all
+        of them are roots of one growing tree is stronger than pairwise consistency proofs;
     (4) the newest checkpoint covers the last entry, and nothing lies beyond it;
     (5) the store has no damage of its own, also outside entries;
-    (6) every head kept elsewhere is signed and is a root of the same tree.
+    (6) every head kept elsewhere is signed by a key in force and is a root of the same tree.
 
     Raises:
-        VerificationError: step 1 to 5, with the first bad index where it is an entry's.
+        VerificationError: step 1 to 5, with the first bad index where it is an entry's; an unsigned head.
         RollbackError, ForkError: step 6.
     """
     scan.check_form()  # (1)
@@ -88,6 +93,7 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
     scan.check_integrity()  # (5)
     for head, note in heads:  # (6)
         if head.size > walk.size:
+            walk.check_head(note)
             raise RollbackError(note, walk.newest_note)
     return LogReport(newest, walk.size, walk.checkpoints, walk.payloads, len(heads), walk.erased)
 
@@ -116,7 +122,8 @@ class _Walk:
         heads: Sequence[tuple[Checkpoint, bytes]],
         tombstones: Tombstones,
     ) -> None:
-        self._trust = trust
+        self._origin = trust.origin
+        self._keys = KeyHistory(trust.log_keys)
         self._pending = checkpoints
         self._next = self._advance()
         self._heads = heads
@@ -150,8 +157,8 @@ class _Walk:
         if stored.summary != summarise(index, header):
             raise VerificationError("columns", "they don't say what the entry says", index)
         self._check_payload(index, header, stored.payload)
-        if header.type == ERASURE_TYPE:
-            self._check_erasure(index, stored.entry)
+        if header.type in (ERASURE_TYPE, ROTATION_TYPE):
+            self._heed(index, stored.entry)
 
     def _check_payload(self, index: LeafIndex, header: EntryHeader, payload: StoredPayload | None) -> None:
         if header.payload is None and payload is None:
@@ -170,13 +177,16 @@ class _Walk:
             raise VerificationError("payload", "not the one the entry names", index)
         self.payloads += 1
 
-    def _check_erasure(self, index: LeafIndex, data: bytes) -> None:
+    def _heed(self, index: LeafIndex, data: bytes) -> None:
+        """Takes in an entry that says what is to be found elsewhere in the log."""
         try:
             entry = parse_entry(data)
         except EntryError as exc:
             raise VerificationError("entry", str(exc), index) from exc
         if isinstance(entry, ErasureEntry):
             self._tombstones.check_entry(index, entry)
+        elif isinstance(entry, KeyRotationEntry):
+            self._keys.take(index, entry)
 
     def pass_size(self) -> None:
         """Compares the tree, at its present size, with the stored checkpoint and the heads of that size."""
@@ -184,8 +194,17 @@ class _Walk:
             self._check_checkpoint(self._next)
             self._next = self._advance()
         for head, note in self._heads:
-            if head.size == self.size and head.root != root(self._frontier):
-                raise ForkError(note, self.newest_note)
+            if head.size == self.size:
+                self.check_head(note)
+                if head.root != root(self._frontier):
+                    raise ForkError(note, self.newest_note)
+
+    def check_head(self, note: bytes) -> None:
+        """Returns if a head kept elsewhere is signed by a key in force here."""
+        try:
+            self._keys.open_head(note, self._origin)
+        except AuditError as exc:
+            raise VerificationError("head", str(exc)) from exc
 
     def _check_checkpoint(self, stored: StoredCheckpoint) -> None:
         part = f"checkpoint of size {stored.size}"
@@ -193,7 +212,9 @@ class _Walk:
         first = 0 if self._covered is None else self._covered.size
         unwarranted = first if stored.size > first else None
         try:
-            checkpoint = open_checkpoint(stored.note, self._trust.log_keys, origin=self._trust.origin)
+            checkpoint = self._keys.open(stored.note, self._origin)
+        except VerificationError:
+            raise
         except AuditError as exc:
             raise VerificationError(part, str(exc), unwarranted) from exc
         if checkpoint.size != stored.size or stored.size != self.size:
@@ -242,10 +263,11 @@ def _read_tombstones(scan: Scan) -> Tombstones:
 
 
 def _open_heads(trust: Trust) -> list[tuple[Checkpoint, bytes]]:
+    """What the heads say; their signatures are checked where the keys of that size are known."""
     opened = []
     for note in trust.heads:
         try:
-            opened.append((open_checkpoint(note, trust.log_keys, origin=trust.origin), note))
+            opened.append((parse_checkpoint(parse_note(note).text), note))
         except AuditError as exc:
             raise VerificationError("head", str(exc)) from exc
     return opened

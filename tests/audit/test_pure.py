@@ -17,6 +17,7 @@ PURE = (
     "entry_operations",
     "fields",
     "errors",
+    "key_history",
     "merkle",
     "note",
     "payloads",
