@@ -22,11 +22,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from audit.atomic_file import replace_file, sync_directory
 from audit.cosignature import Cosigner
+from audit.durable_files import DurableWriter
 from audit.errors import StorageError
-from audit.keys import format_skey, parse_skey, read_private, write_key_file
+from audit.keys import format_skey, parse_skey
 from audit.note import ED25519_COSIGNATURE, VerifierKey, format_vkey, parse_vkey
+from audit.private_files import read_private, sync_directory, write_key_file
 
 KEY_FILE, VKEY_FILE = "witness.key", "witness.vkey"
 LOGS = "logs"
@@ -49,7 +50,6 @@ def init_witness(directory: Path, name: str, random_bytes: Callable[[int], bytes
     (directory / LOGS).mkdir(mode=0o700, parents=True, exist_ok=True)
     write_key_file(directory / KEY_FILE, format_skey(name, seed, ED25519_COSIGNATURE), 0o600)
     write_key_file(directory / VKEY_FILE, format_vkey(key), 0o644)
-    sync_directory(directory)
     return key
 
 
@@ -111,7 +111,7 @@ class LogState:
     def keep(self, note: bytes) -> None:
         """Replaces the newest cosigned checkpoint, and returns when it is durable; raises StorageError."""
         try:
-            replace_file(self._folder / CHECKPOINT_FILE, note)
+            _replace(self._folder / CHECKPOINT_FILE, note)
         except OSError as exc:
             message = f"witness state: {exc.strerror}"
             raise StorageError(message) from exc
@@ -122,10 +122,16 @@ class LogState:
             for place in range(MAX_FORKS):
                 path = self._folder / f"fork-{place}.note"
                 if not path.exists():
-                    replace_file(path, note)
+                    _replace(path, note)
                     return
                 if path.read_bytes() == note:
                     return
         except OSError as exc:
             message = f"witness state: {exc.strerror}"
             raise StorageError(message) from exc
+
+
+def _replace(path: Path, data: bytes) -> None:
+    writer = DurableWriter()  # one at a time: the log's lock is held
+    writer.write(path, data)
+    writer.sync_folders()
