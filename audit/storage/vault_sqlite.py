@@ -136,11 +136,11 @@ class SqliteVaultStore:
         return waiting.kept
 
     def _keep(self, own: _Waiting) -> None:
-        batch = [own]
-        while self._waiting:
-            if (other := self._waiting.popleft()) is not own:
-                batch.append(other)
         with self._transaction() as connection:
+            batch = [own]
+            while self._waiting:
+                if (other := self._waiting.popleft()) is not own:
+                    batch.append(other)
             connection.executemany(
                 """INSERT INTO patient_keys (lookup, wrapped, wrapping_key, created) VALUES (?, ?, ?, ?)
                 ON CONFLICT (lookup) DO NOTHING""",
