@@ -1,0 +1,75 @@
+"""The configuration's part in `bedside audit erase | hold | retention`: whose log, which officers, which retention rule."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from audit.approvals import Officer, check_officers
+from audit.commands import custody as commands
+from audit.commands.opening import DEADLINE_S
+from audit.custody import Custody
+from audit.errors import AuditError
+from audit.log import AuditLog
+from audit.note import parse_vkey
+from audit.retention import RetentionRule
+from bedside.config import Config, ConfigError
+from bedside.wiring import log_configs, now, read_config
+
+
+def add_custody(verbs: Any) -> None:
+    """Adds the verbs to those of `bedside audit`."""
+    commands.add(verbs, open_custody)
+
+
+@contextmanager
+def open_custody(options: argparse.Namespace) -> Iterator[Custody]:
+    """What acts of custody need, for the length of a block.
+
+    Raises:
+        ConfigError: no such tenant, or officers or a retention rule that can't be used.
+        AuditError: the log or its vault can't be opened.
+    """
+    config = read_config()
+    officers, rule = read_officers(config), retention_rule(config)
+    tenants = {one.tenant: one for one in log_configs(config)}
+    tenant = options.tenant or config.audit.tenant
+    if tenant not in tenants:
+        raise ConfigError(f"--tenant: expected one of {', '.join(tenants)}, got {tenant}")
+    # No clinician waits here, so the log and the vault may be waited for.
+    log = AuditLog.open(replace(tenants[tenant], deadline_s=DEADLINE_S), clock=now)
+    try:
+        yield Custody(log, log.vault, officers, rule, now, os.urandom)
+    finally:
+        log.close()
+
+
+def read_officers(config: Config) -> tuple[Officer, ...]:
+    """The registered officers.
+
+    Raises:
+        ConfigError: a key that can't be read, or two who can't be told apart.
+    """
+    try:
+        officers = tuple(Officer(one.name, parse_vkey(one.vkey), one.roles) for one in config.officers)
+        check_officers(officers)
+    except AuditError as exc:
+        raise ConfigError(f"officers: {exc}") from exc
+    return officers
+
+
+def retention_rule(config: Config) -> RetentionRule:
+    """How long payloads are kept.
+
+    Raises:
+        ConfigError: not as long as they have to be.
+    """
+    audit = config.audit
+    try:
+        return RetentionRule(audit.retention_years, audit.retention_floor_years, audit.retention_law)
+    except AuditError as exc:
+        raise ConfigError(f"audit.retention_years: {exc}") from exc
