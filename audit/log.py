@@ -352,8 +352,8 @@ class AuditLog:
         return tuple(dict.fromkeys([*self.keys.verifier_keys, *earlier]))
 
     def _latest_time(self) -> datetime | None:
-        newest = self._storage.find(Query(limit=1))
-        return datetime.fromisoformat(newest[0].time).astimezone(UTC) if newest else None
+        latest = self._storage.latest_time()
+        return None if latest is None else datetime.fromisoformat(latest).astimezone(UTC)
 
     def _gap_entry(self, gap: NotedGap) -> Appendable:
         moment = self._clock()

@@ -178,6 +178,10 @@ class Storage(Reader, Protocol):
         """The newest matching entries first."""
         ...
 
+    def latest_time(self) -> str | None:
+        """The latest time that any entry says, not always the newest entry's: a clock may have gone back."""
+        ...
+
     def keep_anchor(self, anchor: Anchor) -> None:
         """Stores it durably; the same authority's newer anchor stands beside its older ones."""
         ...

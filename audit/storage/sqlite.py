@@ -146,6 +146,10 @@ class SqliteStorage:
         with self._reading() as reader:
             return reader.find(query)
 
+    def latest_time(self) -> str | None:
+        with self._reading() as reader:
+            return reader.latest_time()
+
     @contextmanager
     def _reading(self) -> Iterator[SqliteTransaction]:
         with self._read_lock, _as_storage_error("read"):

@@ -103,6 +103,9 @@ class SqliteTransaction:
         values = [value for values in asked.values() for value in values]
         return [EntrySummary(*row) for row in self._connection.execute(statement, (*values, query.limit))]
 
+    def latest_time(self) -> str | None:
+        return self._row("SELECT max(time) FROM facts")[0]  # type: ignore[no-any-return]
+
     def anchors(self, kind: str | None = None) -> list[Anchor]:
         statement = "SELECT size, kind, authority, evidence, time FROM anchors"
         where = "" if kind is None else " WHERE kind = ?"

@@ -3,6 +3,7 @@ import sqlite3
 import threading
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,18 @@ def test_log_keeps_what_it_acknowledged_across_reopening(make_log, open_log, mak
 def test_log_orders_by_index_when_the_clock_goes_back(log, make_entry) -> None:
     log.append(*make_entry(log, time="2026-03-02T00:00:00.000000Z"))
     assert log.append(*make_entry(log, time="2026-03-01T23:00:00.000000Z")).index == 1
+
+
+def test_log_opened_while_the_clock_is_behind_knows_the_latest_time_and_not_the_last(
+    make_log, open_log, make_entry
+) -> None:
+    config, _ = make_log()
+    log = open_log(config)
+    log.append(*make_entry(log, time="2026-03-02T00:00:00.000000Z"))
+    log.append(*make_entry(log, time="2026-03-01T23:00:00.000000Z"))
+    log.close()
+    behind = datetime(2026, 3, 1, 23, 1, tzinfo=UTC)
+    assert open_log(config).clock_status(behind) == "stepped-back"
 
 
 def test_log_from_many_threads_gives_each_entry_one_place(log, make_entry) -> None:
