@@ -1,10 +1,11 @@
 """What IHE's Basic Audit Log Patterns ask of an AuditEvent, as data, and a checker that names what is broken.
 
 Source: the differentials of the StructureDefinitions of BALP 1.1.4 (2025-10-31), https://profiles.ihe.net/ITI/BALP, as
-published in https://github.com/IHE/publications at cf3d08d8d2ed9443d9882de6ea611488c8828eb7,
-adb4aa25dc406818550a30a59d895cdf04c8bc4c and 5146ff53d59dd0718680296d52ac943eb6a087b6 (ITI/BALP/StructureDefinition-IHE.BasicAudit.*.md). Licence of the guide: CC-BY-4.0
-(its sushi-config.yaml); publisher: IHE IT Infrastructure Technical Committee. The constraints were transcribed: cardinalities,
-patterns, required bindings and invariants; `mustSupport` and texts are not checkable and left out.
+published in https://github.com/IHE/publications (ITI/BALP/StructureDefinition-IHE.BasicAudit.*.md) at commits
+cf3d08d8d2ed9443d9882de6ea611488c8828eb7, adb4aa25dc406818550a30a59d895cdf04c8bc4c and
+5146ff53d59dd0718680296d52ac943eb6a087b6. Licence of the guide: CC-BY-4.0 (its sushi-config.yaml); publisher: IHE IT
+Infrastructure Technical Committee. The constraints were transcribed: cardinalities, patterns, required bindings and
+invariants; `mustSupport` and texts can't be checked and are left out.
 
 A slice holds the elements whose `type` (or the element itself, for subtypes) carries one of the slice's codes: all of BALP's
 slices are told apart by that. An element with an extension alone counts as present, as FHIR has it.

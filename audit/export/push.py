@@ -1,0 +1,143 @@
+"""AuditEvents and Provenances to a FHIR server, so that sending twice leaves one copy.
+
+Every create is conditional (https://hl7.org/fhir/R4/http.html#ccreate): the server is to make the resource only if it finds
+none with our name for it, which stands as an identifier among the event's entities:
+
+    POST AuditEvent   If-None-Exist: entity:identifier=<NamingSystem/log-record>|<origin>#<index>.<part>
+
+A Provenance has no such element in R4, so it goes by its id, which is always the same: `PUT Provenance/<id>`.
+
+A batch Bundle is the usual way; a transaction is taken whole or not at all; single requests suit servers that take no Bundle.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from audit.export.errors import DeliveryError
+from audit.export.records import LogRecord
+from audit.export.retrying import Patience, ask_patiently
+from audit.outside import Ask, HttpAnswer
+
+Json = dict[str, Any]
+Resources = Callable[[LogRecord], Sequence[Json]]
+
+MAX_BUNDLE = 50  # resources; of some 8 KiB each
+_FHIR_JSON = "application/fhir+json"
+# 412 on a conditional create: several copies were there before, so this record is there.
+_TAKEN = frozenset((200, 201, 204, 412))
+
+
+class Sending(StrEnum):
+    """How resources go to the server."""
+
+    BATCH = "batch"
+    TRANSACTION = "transaction"
+    SINGLE = "single"
+
+
+@dataclass(frozen=True, slots=True)
+class FhirServer:
+    """A FHIR R4 server; `base` is its address without a slash at the end, `make` gives a record's resources."""
+
+    base: str
+    make: Resources
+    ask: Ask
+    patience: Patience
+    headers: Mapping[str, str]
+    sending: Sending = Sending.BATCH
+
+    def send(self, records: Sequence[LogRecord]) -> None:
+        """Sends every resource of the records; all are there when this returns.
+
+        Raises:
+            DeliveryError: one wasn't taken.
+        """
+        resources = [resource for record in records for resource in self.make(record)]
+        if self.sending is Sending.SINGLE:
+            for resource in resources:
+                self._send_single(resource)
+            return
+        for start in range(0, len(resources), MAX_BUNDLE):
+            self._send_bundle(resources[start : start + MAX_BUNDLE])
+
+    def _send_single(self, resource: Json) -> None:
+        request = _request(resource)
+        headers = {"if-none-exist": request["ifNoneExist"]} if "ifNoneExist" in request else {}
+        answer = self._ask(request["method"], f"{self.base}/{request['url']}", resource, headers)
+        if answer.status not in _TAKEN:
+            message = f"FHIR server: expected {resource['resourceType']} to be taken, got status {answer.status}"
+            raise DeliveryError(message)
+
+    def _send_bundle(self, resources: Sequence[Json]) -> None:
+        answer = self._ask("POST", self.base, bundle(resources, self.sending), {})
+        if answer.status != 200:
+            message = f"FHIR server: expected status 200 to a {self.sending}, got {answer.status}"
+            raise DeliveryError(message)
+        try:
+            statuses = msgspec.json.decode(answer.body, type=_BundleAnswer).entry
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise DeliveryError("FHIR server: expected a Bundle in answer to a Bundle") from exc
+        if len(statuses) != len(resources):
+            message = f"FHIR server: expected {len(resources)} answers in the Bundle, got {len(statuses)}"
+            raise DeliveryError(message)
+        for entry in statuses:
+            if entry.response.code not in _TAKEN:
+                message = f"FHIR server: expected every resource to be taken, got status {entry.response.code}"
+                raise DeliveryError(message)
+
+    def _ask(self, method: str, url: str, document: Json, headers: Mapping[str, str]) -> HttpAnswer:
+        sent = {**self.headers, **headers, "content-type": _FHIR_JSON, "accept": _FHIR_JSON, "prefer": "return=minimal"}
+        return ask_patiently(self.ask, self.patience, method, url, _encode(document), sent)
+
+
+def bundle(resources: Iterable[Json], sending: Sending) -> Json:
+    """The Bundle that creates `resources` where they aren't there yet."""
+    entries = [{"resource": resource, "request": _request(resource)} for resource in resources]
+    return {"resourceType": "Bundle", "type": sending.value, "entry": entries}
+
+
+def ndjson(resources: Iterable[Json]) -> bytes:
+    """The resources, one to a line."""
+    return b"".join(_encode(resource) + b"\n" for resource in resources)
+
+
+class _Response(msgspec.Struct):
+    status: str
+
+    @property
+    def code(self) -> int:
+        """The number that begins the status, 0 where there is none."""
+        digits = self.status[:3]
+        return int(digits) if digits.isascii() and digits.isdigit() else 0
+
+
+class _AnswerEntry(msgspec.Struct):
+    response: _Response
+
+
+class _BundleAnswer(msgspec.Struct):
+    entry: tuple[_AnswerEntry, ...] = ()
+
+
+def _request(resource: Json) -> Json:
+    kind = resource["resourceType"]
+    if kind != "AuditEvent":
+        return {"method": "PUT", "url": f"{kind}/{resource['id']}"}
+    name = resource["entity"][-1]["what"]["identifier"]
+    criterion = f"entity:identifier={quote(_token(name['system']), safe='')}%7C{quote(_token(name['value']), safe='')}"
+    return {"method": "POST", "url": kind, "ifNoneExist": criterion}
+
+
+def _token(text: str) -> str:
+    """R4 search §3.1.1.4.3: characters with a meaning of their own are escaped by a backslash."""
+    return "".join(f"\\{character}" if character in "\\$,|" else character for character in text)
+
+
+def _encode(document: Json) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
