@@ -78,10 +78,10 @@ def test_vault_sqlite_commits_durably(store: SqliteVaultStore, tmp_path: Path) -
 def test_vault_sqlite_scrubbed_leaves_nothing_of_what_was_destroyed_or_rewrapped(
     store: SqliteVaultStore, tmp_path: Path
 ) -> None:
-    """Also no stale copy of a row that moved when a page was split: without rewriting the file some lookups are left."""
-    order = random.Random(7)
-    keys = [store.keep_key(order.randbytes(32), order.randbytes(61), WRAPPING, NOW) for _ in range(1_500)]
-    destroyed = order.sample(keys, 500)
+    """Also no stale copy of a row that moved when a page was split: with this seed one is left unless the file is rewritten."""
+    order = random.Random(2)
+    keys = [store.keep_key(order.randbytes(32), order.randbytes(61), WRAPPING, NOW) for _ in range(1_000)]
+    destroyed = order.sample(keys, 300)
     rest = [key for key in keys if key not in destroyed]
     rewrapped = [Rewrapped(key.key_ref, key.wrapped, order.randbytes(61)) for key in rest[:300]]
     store.destroy_keys([key.key_ref for key in destroyed], NOW)
