@@ -49,8 +49,6 @@ REQUESTED, APPROVED, RUNNING, TAKEN, RECORDED, DONE, WITHDRAWN = (
     "done",
     "withdrawn",
 )
-# The deadline of an entry is 250 ms; whoever has read a key by then has appended or given up.
-SETTLE_S = 1.0
 _Salt = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 UNFINISHED = (APPROVED, RUNNING, TAKEN, RECORDED)
 
@@ -112,8 +110,8 @@ class Custody:
     rule: RetentionRule
     clock: Callable[[], datetime]
     random_bytes: Callable[[int], bytes]
+    settle_s: float
     reached: Callable[[str], None] = lambda _step: None
-    settle_s: float = SETTLE_S
 
     @property
     def tenant(self) -> str:

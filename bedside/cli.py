@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from audit.commands import add_commands
 from audit.errors import AuditError
 from bedside.config import Config, ConfigError
+from bedside.custody import add_custody
 from bedside.demo import add_demo
 from bedside.doctor import add_doctor
 from bedside.models import add_model_commands
@@ -39,6 +40,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
     audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
     add_commands(audit_verbs, config.audit.directory)
     add_replay(audit_verbs)
+    add_custody(audit_verbs)
     return parser
 
 

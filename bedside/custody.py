@@ -20,6 +20,9 @@ from audit.retention import RetentionRule
 from bedside.config import Config, ConfigError
 from bedside.wiring import log_configs, now, read_config
 
+# Besides the log's deadline: by then an entry whose key was read before it was destroyed is in the log, or never will be.
+SETTLE_S = 1.0
+
 
 def add_custody(verbs: Any) -> None:
     """Adds the verbs to those of `bedside audit`."""
@@ -42,8 +45,9 @@ def open_custody(options: argparse.Namespace) -> Iterator[Custody]:
         raise ConfigError(f"--tenant: expected one of {', '.join(tenants)}, got {tenant}")
     # No clinician waits here, so the log and the vault may be waited for.
     log = AuditLog.open(replace(tenants[tenant], deadline_s=DEADLINE_S), clock=now)
+    settle_s = SETTLE_S + tenants[tenant].deadline_s
     try:
-        yield Custody(log, log.vault, officers, rule, now, os.urandom)
+        yield Custody(log, log.vault, officers, rule, now, os.urandom, settle_s)
     finally:
         log.close()
 

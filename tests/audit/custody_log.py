@@ -48,7 +48,7 @@ class Room:
         """The log and all that custody needs, open for the length of a block."""
         log = AuditLog.open(self.config, clock=lambda: self.now)
         try:
-            yield Custody(log, log.vault, self.officers, self.rule, lambda: self.now, os.urandom, reached, settle_s=0.0)
+            yield Custody(log, log.vault, self.officers, self.rule, lambda: self.now, os.urandom, 0.0, reached)
         finally:
             log.close()
 

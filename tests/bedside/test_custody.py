@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from audit.entry import parse_entry
+from audit.entry_custody import ErasureEntry, HoldEntry
+from audit.merkle import LeafIndex
+from audit.storage.opening import open_storage
+from bedside.cli import main
+from tests.audit.custody_log import ORIGIN, make_room
+
+LONG_AGO = datetime(2010, 3, 1, 8, tzinfo=UTC)
+
+
+class Office:
+    """The command line over a log with old entries of p0 to p3, with two privacy officers and an auditor."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.directory = make_room(folder / "audit", time=LONG_AGO).directory
+        self._capsys = capsys
+
+    def run(self, *arguments: str) -> SimpleNamespace:
+        code = main(["audit", *arguments])
+        captured = self._capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
+
+    def officer(self, name: str, role: str = "privacy-officer") -> str:
+        made = self.run("officer", "new", name, "-o", str(self.folder / f"{name}.key"))
+        assert made.code == 0
+        return str(made.out).replace("privacy-officer", role)
+
+    def key(self, name: str) -> str:
+        return str(self.folder / f"{name}.key")
+
+    def patients(self, *ids: str) -> str:
+        path = self.folder / "patients"
+        path.write_text("".join(f"{one}\n" for one in ids))
+        return str(path)
+
+    def request(self, *ids: str, officer: str = "ada") -> str:
+        asked = self.run("erase", "request", self.patients(*ids), "--key", self.key(officer), "--reason", "gdpr-17")
+        assert asked.code == 0, asked.err
+        found = re.match(r"request ([0-9a-f]{32}): \d+ patients; another officer has to approve it\n", asked.out)
+        assert found
+        return found[1]
+
+    def entry(self, printed: str) -> object:
+        """The entry whose index was printed."""
+        (index,) = re.findall(r"^index (\d+)$", printed, re.MULTILINE)
+        storage = open_storage(self.directory)
+        try:
+            return parse_entry(storage.entry(LeafIndex(int(index))) or b"")
+        finally:
+            storage.close()
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Office:
+    config = tmp_path / "bedside.toml"
+    monkeypatch.setenv("BEDSIDE_CONFIG", str(config))
+    monkeypatch.setattr("bedside.custody.SETTLE_S", 0.0)
+    config.write_text("")
+    office = Office(tmp_path, capsys)
+    officers = office.officer("ada") + office.officer("ben") + office.officer("cleo", "auditor")
+    config.write_text(f'[audit]\ndirectory = "{office.directory}"\norigin = "{ORIGIN}"\ntenant = "north"\n{officers}')
+    return office
+
+
+def test_custody_an_erasure_takes_two_officers_and_prints_where_it_is_logged(office: Office) -> None:
+    request = office.request("p1", "p2")
+    done = office.run("erase", "approve", request, "--key", office.key("ben"))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("erased: 2 keys, 4 payloads\nindex ")
+    entry = office.entry(done.out)
+    assert isinstance(entry, ErasureEntry)
+    assert (entry.id, entry.payloads, entry.reason) == (request, 4, "gdpr-17")
+    verified = office.run("verify")
+    assert verified.code == 0
+    assert "erased: 4 payloads, each by an erasure in the log" in verified.out
+
+
+def test_custody_the_same_officer_twice_is_refused(office: Office) -> None:
+    request = office.request("p1")
+    done = office.run("erase", "approve", request, "--key", office.key("ada"))
+    assert (done.code, done.err) == (2, "approval: ada signed already, another officer has to approve\n")
+
+
+def test_custody_an_auditor_may_not_ask(office: Office) -> None:
+    asked = office.run("erase", "request", office.patients("p1"), "--key", office.key("cleo"), "--reason", "gdpr-17")
+    assert (asked.code, asked.err) == (2, "approval: expected a privacy-officer, got cleo, auditor\n")
+
+
+def test_custody_errors_name_lines_and_never_patients(office: Office) -> None:
+    for ids, message in (
+        (("p1", "secret-stranger"), "line 2: no record of this patient\n"),
+        (("p1", "secret stranger"), "line 2: expected one patient id without spaces\n"),
+        (("", "p1"), "line 1: expected one patient id without spaces\n"),
+        ((), "expected a patient, got none\n"),
+    ):
+        asked = office.run("erase", "request", office.patients(*ids), "--key", office.key("ada"), "--reason", "gdpr-17")
+        assert (asked.code, asked.out, asked.err) == (2, "", message)
+
+
+def test_custody_patients_come_from_standard_input_too(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("p1\np2\n"))
+    asked = office.run("erase", "request", "-", "--key", office.key("ada"), "--reason", "gdpr-17")
+    assert (asked.code, " 2 patients" in asked.out) == (0, True)
+
+
+def test_custody_an_approver_may_bring_a_list(office: Office) -> None:
+    request = office.request("p1", "p2")
+    approve = ("erase", "approve", request, "--key", office.key("ben"), "--patients")
+    assert "isn't about the patients given" in office.run(*approve, office.patients("p1", "p3")).err
+    assert office.run(*approve, office.patients("p2", "p1")).code == 0
+
+
+def test_custody_a_hold_wins(office: Office) -> None:
+    request = office.request("p1")
+    placed = office.run(
+        "hold", "place", office.patients("p0", "p1"), "--key", office.key("ada"), "--reason", "litigation"
+    )
+    names = re.findall(r"^hold ([0-9a-f]{32}): on the patient of line (\d)$", placed.out, re.MULTILINE)
+    assert [line for _, line in names] == ["1", "2"]
+    refused = office.run("erase", "approve", request, "--key", office.key("ben"))
+    assert refused.code == 2
+    assert names[1][0] in refused.err
+    resumed = office.run("erase", "resume")
+    assert (resumed.code, names[1][0] in resumed.err) == (1, True)
+    release = office.run("hold", "release", names[1][0], "--key", office.key("ada"), "--reason", "settled")
+    (release_id,) = re.findall(r"^request ([0-9a-f]{32})", release.out)
+    released = office.run("hold", "approve", release_id, "--key", office.key("ben"))
+    entry = office.entry(released.out)
+    assert isinstance(entry, HoldEntry)
+    assert (entry.action, entry.hold) == ("release", names[1][0])
+    resumed = office.run("erase", "resume")
+    assert (resumed.code, resumed.out.startswith("erased: 1 keys, 2 payloads\n")) == (0, True)
+
+
+def test_custody_holds_are_listed_by_line(office: Office) -> None:
+    hold = ("hold", "place", office.patients("p0"), "--key", office.key("ada"), "--reason", "litigation")
+    assert office.run(*hold, "--until", "2099-12-31").code == 0
+    listed = office.run("hold", "list")
+    assert re.fullmatch(r"[0-9a-f]{32}  \S+  until 2100-01-01T00:00:00.000000Z  litigation\n", listed.out)
+    assert office.run("hold", "list", "--patients", office.patients("p3", "p0")).out.endswith("litigation  line 2\n")
+    assert office.run("hold", "list", "--patients", office.patients("p3")).out == ""
+
+
+def test_custody_requests_are_listed_with_who_signed(office: Office) -> None:
+    first, second = office.request("p1"), office.request("p2", officer="ben")
+    office.run("erase", "approve", first, "--key", office.key("ben"))
+    listed = office.run("erase", "list")
+    assert listed.code == 0
+    lines = listed.out.splitlines()
+    assert lines[0].startswith(f"{first}  ")
+    assert re.fullmatch(r"    signed by ada, ben; index \d+: 1 keys, 2 payloads", lines[1])
+    assert " requested  " in lines[2]
+    assert lines[3] == "    signed by ben"
+    office.run("erase", "withdraw", second)
+    assert " withdrawn  " in office.run("erase", "list").out
+
+
+def test_custody_an_erasure_without_its_officers_signatures_is_listed_as_such(office: Office) -> None:
+    request = office.request("p1")
+    office.run("erase", "approve", request, "--key", office.key("ben"))
+    config = office.folder / "bedside.toml"
+    config.write_text(config.read_text().partition("[[officers]]")[0] + office.officer("eve"))
+    listed = office.run("erase", "list")
+    assert (listed.code, "no signature of a trusted key" in listed.out) == (1, True)
+
+
+def test_custody_retention_is_planned_and_applied(office: Office) -> None:
+    plan = office.run("retention", "plan")
+    assert plan.out.splitlines()[0].startswith("kept for 10 years; due up to 20")
+    assert plan.out.splitlines()[2].split() == ["2010", "8", "8", "0"]
+    asked = office.run("retention", "apply", "--key", office.key("ada"))
+    (request,) = re.findall(r"^request ([0-9a-f]{32}): 4 keys", asked.out)
+    done = office.run("erase", "approve", request, "--key", office.key("ben"))
+    assert done.out.startswith("erased: 4 keys, 8 payloads\nindex ")
+    assert len(office.run("retention", "plan").out.splitlines()) == 2
+    assert office.run("retention", "apply", "--key", office.key("ada")).out == "nothing is due\n"
+
+
+def test_custody_of_another_tenant_is_refused(office: Office) -> None:
+    listed = office.run("erase", "list", "--tenant", "south")
+    assert (listed.code, listed.err) == (2, "bedside: --tenant: expected one of north, got south\n")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("retention_years = 5.0", "retention: expected at least 6 years, got 5"),
+        ("retention_floor_years = 1.0", "expected a floor of 6 years where no law is named, got 1"),
+        (
+            'retention_years = 0.4\nretention_floor_years = 0.0\nretention_law = "x"',
+            "expected at least 0.5 years, got 0.4",
+        ),
+    ],
+)
+def test_custody_a_rule_that_keeps_too_short_is_refused(office: Office, setting: str, message: str) -> None:
+    config = office.folder / "bedside.toml"
+    config.write_text(config.read_text().replace("[audit]\n", f"[audit]\n{setting}\n"))
+    listed = office.run("erase", "list")
+    assert (listed.code, message in listed.err) == (2, True)
+
+
+def test_custody_officers_that_cannot_be_used_are_refused(office: Office) -> None:
+    config = office.folder / "bedside.toml"
+    config.write_text(config.read_text().replace('name = "ada"', 'name = "eve"'))
+    listed = office.run("erase", "list")
+    assert (listed.code, "officers: officer eve: expected an Ed25519 key of that name" in listed.err) == (2, True)
+
+
+def test_custody_an_officers_key_is_for_its_owner_only(office: Office) -> None:
+    assert Path(office.key("ada")).stat().st_mode & 0o777 == 0o600
+    again = office.run("officer", "new", "ada", "-o", office.key("ada"))
+    assert (again.code, "exists already" in again.err) == (2, True)
+    Path(office.key("ada")).chmod(0o640)
+    asked = office.run("erase", "request", office.patients("p1"), "--key", office.key("ada"), "--reason", "gdpr-17")
+    assert (asked.code, "expected mode 0600" in asked.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["Ada Lovelace", "a+b", "", "-ada"])
+def test_custody_an_officers_name_is_one_word(office: Office, name: str) -> None:
+    made = office.run("officer", "new", "-o", office.key("x"), "--", name)
+    assert (made.code, "expected a name" in made.err) == (2, True)
+    assert not Path(office.key("x")).exists()
+
+
+def test_custody_a_key_in_a_token_needs_a_name(office: Office) -> None:
+    path = office.folder / "token.key"
+    path.touch(0o600)
+    path.write_text("pkcs11:token=officers;object=ada\n")
+    asked = office.run("erase", "request", office.patients("p1"), "--key", str(path), "--reason", "gdpr-17")
+    assert (asked.code, "--officer: expected your name" in asked.err) == (2, True)
