@@ -2,7 +2,8 @@
 
 (1) take the log's lock: from here on nobody else appends;
 (2) re-read the newest checkpoint; if another process wrote it, re-read the frontier, and refuse to go on when the log
-    is smaller than what we have seen, no longer holds the checkpoint we saw, or leads to another root than its own;
+    is smaller than what we have seen, no longer holds the checkpoint we saw, or leads to another root than its own, was
+    closed, or when our keys have been retired;
 (3) set aside entries that are in the log already: appending again is acknowledged again, with other bytes refused;
 (4) hash the rest into the tree and sign ONE checkpoint over it;
 (5) write entries, nodes, payloads and checkpoint in ONE durable commit;
@@ -14,9 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
-from audit.entry import EntryHeader
-from audit.errors import EntryConflictError, ForkError, RollbackError, StorageError
+from audit.closing import check_open
+from audit.entry import EntryHeader, parse_entry
+from audit.entry_operations import KeyRotationEntry
+from audit.errors import EntryConflictError, ForkError, KeyFileError, RollbackError, StorageError
 from audit.head import HeadFile
+from audit.key_history import RETIRE, ROTATION_TYPE, SIGNING
 from audit.merkle import (
     Frontier,
     LeafIndex,
@@ -29,10 +33,13 @@ from audit.merkle import (
     read_frontier,
     root,
 )
-from audit.note import Signer, parse_note
+from audit.note import Note, Signer, parse_note
 from audit.payloads import SealedPayload
 from audit.proof import LogProof, format_proof
-from audit.storage import EntrySummary, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
+from audit.storage import EntrySummary, Query, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
+
+# A rotation makes two entries: this many are rotations each week for a life.
+_MAX_ROTATIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,8 @@ class Committer:
         Raises:
             StorageError: nothing was acknowledged.
             RollbackError, ForkError: the store contradicts the head this process saw last; nothing was written.
+            KeyFileError: our keys can't sign any more; nothing was written.
+            EpochEndedError: the log was closed.
         """
         with self._storage.exclusive() as transaction:  # (1)
             head = self._read_head(transaction)  # (2)
@@ -111,14 +120,41 @@ class Committer:
         stored = transaction.newest_checkpoint()
         if self._head is not None and stored.note == self._head.note:
             return self._head
-        checkpoint = parse_checkpoint(parse_note(stored.note).text)
+        note = parse_note(stored.note)
+        checkpoint = parse_checkpoint(note.text)
         if self._head is not None:
             if checkpoint.size < self._head.frontier.size:
                 raise RollbackError(self._head.note, stored.note)
             if transaction.checkpoint(self._head.frontier.size) != self._head.note:
                 raise ForkError(self._head.note, stored.note)
+        if checkpoint.size:
+            check_open(transaction.entry(LeafIndex(checkpoint.size - 1)))
+        self._check_keys(note)
         self._head = _Head(stored.note, read_checked_frontier(checkpoint, transaction.node))
         return self._head
+
+    def _check_keys(self, newest: Note) -> None:
+        """Returns if one of our keys is in force; another process, or another host, may have rotated them.
+
+        Our having the key that signed last is the usual case, and enough: keys are retired only under their successors.
+        """
+        ours = [signer.verifier_key.key_id.hex() for signer in self._signers()]
+        theirs = [line.key_id.hex() for line in newest.signatures if line.name == self._origin]
+        if theirs and theirs[-1] in ours:
+            return
+        retired = self._retired()
+        if all(key_id in retired for key_id in ours):
+            message = f"signing key {ours[0]}: retired, and its successor isn't among the key files here"
+            raise KeyFileError(message)
+
+    def _retired(self) -> set[str]:
+        """The ids of the keys whose latest rotation entry retires them."""
+        latest: dict[str, str] = {}
+        for found in self._storage.find(Query(type=ROTATION_TYPE, limit=_MAX_ROTATIONS)):
+            entry = parse_entry(self._storage.entry(found.index) or b"")
+            if isinstance(entry, KeyRotationEntry) and entry.purpose == SIGNING:
+                latest.setdefault(entry.key_id, entry.action)
+        return {key_id for key_id, action in latest.items() if action == RETIRE}
 
     def _grow(self, before: Frontier, fresh: Sequence[Appendable]) -> tuple[_Head, list[tuple[Sha256, ...]]]:
         frontier, completed = extend(before, (item.leaf for item in fresh))

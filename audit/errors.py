@@ -100,6 +100,15 @@ class RetentionError(AuditError):
     """Records that have to be kept longer, or a rule that would let them go too early."""
 
 
+class EpochEndedError(AppendError):
+    """The log was closed for good: it is read and verified as before, and goes on in the epoch `following`."""
+
+    def __init__(self, following: str, reason: str) -> None:
+        self.following = following
+        self.reason = reason
+        super().__init__(f"the log is closed ({reason}); it goes on in epoch {following}")
+
+
 class RollbackError(AuditError):
     """The log is smaller than a head it signed before."""
 

@@ -14,20 +14,23 @@ from typing import Self
 
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.clock import ClockGuard, ClockStatus, kernel_synchronised
+from audit.closing import check_open
 from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
 from audit.entry import Entry, EntryHeader, format_entry, format_time, parse_entry, read_header
 from audit.entry_operations import GapEntry
 from audit.errors import (
+    AuditError,
     EntryConflictError,
     EntryError,
+    EpochEndedError,
     ErasedError,
     KeyFileError,
     NoSuchEntryError,
-    StorageError,
 )
 from audit.gap_journal import GapJournal, NotedGap, leftovers
 from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
 from audit.head import HEAD_FILE, HeadFile, check_extends
+from audit.heads import check_heads
 from audit.keys import VKEY_FILE, KeyRing, KeySource, load_vkeys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
 from audit.note import VerifierKey
@@ -40,6 +43,8 @@ from audit.vault import SubjectKey, Vault
 
 _ID_RANDOM_BYTES = 10
 HEADS_DIRECTORY = "heads"
+# Marks a log whose key is lost, so that not even an entry can close it.
+CLOSED_FILE = "closed"
 FIRST = LeafIndex(0)
 
 
@@ -113,6 +118,15 @@ def _open_vault(config: LogConfig, storage: Storage) -> VaultStore:
         return open_vault(config.directory, config.vault_directory, create=is_new, wait_s=config.deadline_s)
 
 
+def _check_open(directory: Path, storage: Storage) -> None:
+    """Returns if the log goes on: neither its last entry nor its directory says that it was closed."""
+    size = storage.newest_checkpoint().size
+    if size:
+        check_open(storage.entry(LeafIndex(size - 1)))
+    if (directory / CLOSED_FILE).exists():
+        raise EpochEndedError((directory / CLOSED_FILE).read_text("utf-8").strip(), "marked")
+
+
 class AuditLog:
     """One log, open for appending and reading; safe in many threads, and beside other processes.
 
@@ -131,7 +145,7 @@ class AuditLog:
         """Takes over `storage` and `vault_store`; `open` is the usual way in.
 
         Raises:
-            RollbackError, ForkError: the store contradicts the head file; both heads are in the error.
+            RollbackError, ForkError: the store contradicts the head file, or a head that was kept; both are in the error.
         """
         self._config = config
         self._keys = keys
@@ -162,10 +176,12 @@ class AuditLog:
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes] = os.urandom,
         keys: KeyRing | None = None,
+        reading: bool = False,
     ) -> Self:
         """The log in `config.directory`, with the keys that lie there unless `keys` are given.
 
         Raises:
+            EpochEndedError: the log was closed, and isn't opened only for `reading`.
             KeyFileError: the keys can't be read, or belong to another origin.
             StorageError: the store, the head file or the vault can't be opened.
             RollbackError, ForkError: the store contradicts the head file.
@@ -178,8 +194,10 @@ class AuditLog:
             raise KeyFileError(message)
         storage = open_storage(config.directory)
         try:
+            if not reading:
+                _check_open(config.directory, storage)
             vault_store = _open_vault(config, storage)
-        except StorageError:
+        except AuditError:
             storage.close()
             raise
         return cls(config, source, storage, vault_store, clock, random_bytes)
@@ -309,11 +327,12 @@ class AuditLog:
         self._resources.close()
 
     def _check_head(self) -> None:
-        """Compares the store with the head file.
+        """Compares the store with the head file and the heads that witnesses cosigned.
 
         (1) under the lock, so that no other process moves on between the two reads;
         (2) the newest checkpoint is signed by us, for our origin, and the stored nodes lead to its root;
-        (3) the head file's checkpoint is signed by us, and the store extends it.
+        (3) the head file's checkpoint is signed by us, and the store extends it;
+        (4) so are those in the heads directory, and it extends each of them.
         """
         vkeys = self._known_vkeys()
         with self._storage.exclusive() as transaction:  # (1)
@@ -323,6 +342,7 @@ class AuditLog:
             known = open_checkpoint(known_note, vkeys, origin=self._config.origin)  # (3)
             read_checked_frontier(checkpoint, transaction.node)
             check_extends(known, known_note, checkpoint.size, newest.note, transaction.node)
+            check_heads(self._config.heads_directory, vkeys, self._config.origin, newest, transaction.node)  # (4)
 
     def _commit(self, items: tuple[Appendable, ...]) -> list[LogReceipt]:
         receipts = []

@@ -173,9 +173,17 @@ class Vault:
         self._store.close()
 
     def _make(self, lookup: bytes) -> WrappedKey:
-        wrapper = self._keys().wrapper
-        wrapped = wrapper.wrap(self._random_bytes(SUBJECT_KEY_BYTES), self._context(lookup))
-        return self._store.keep_key(lookup, wrapped, wrapper.key_id, format_time(self._clock()))
+        wrapper, context = self._keys().wrapper, self._context(lookup)
+        key = self._random_bytes(SUBJECT_KEY_BYTES)
+        wrapped = wrapper.wrap(key, context)
+        kept = self._store.keep_key(lookup, wrapped, wrapper.key_id, format_time(self._clock()))
+        following = self._keys().wrapper
+        if kept.wrapped != wrapped or following.key_id == wrapper.key_id:
+            return kept
+        # The wrapping key was replaced meanwhile: whoever rewraps may have read past this row before it was there.
+        again = following.wrap(key, context)
+        self._store.replace_wrapped([Rewrapped(kept.key_ref, wrapped, again)], following.key_id)
+        return self._store.key(lookup) or kept
 
     def _open(self, stored: WrappedKey) -> SubjectKey:
         # Asked for after the row was read: a key that the row was wrapped under meanwhile is known by now.

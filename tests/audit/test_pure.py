@@ -9,6 +9,7 @@ AUDIT = Path(__file__).parent.parent.parent / "audit"
 PURE = (
     "approvals",
     "checkpoint",
+    "closing",
     "commitments",
     "cosignature",
     "encoding",
