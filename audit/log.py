@@ -306,6 +306,10 @@ class AuditLog:
             raise ErasedError(message)
         return header, stored.sealed
 
+    def note_unrecorded(self, reason: str) -> None:
+        """Counts an entry that came to nothing before it could be appended: a gap entry will tell of it. `reason` is a code."""
+        self._group.note_refusal(reason, 1)
+
     def prove(self, index: LeafIndex) -> LogProof:
         """As `prove_entry`."""
         return prove_entry(self._storage, index)
