@@ -5,13 +5,15 @@
 So every verb takes a directory, whatever the store; a further store is one more case in each function here.
 """
 
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from audit.errors import StorageError
 from audit.storage import Scan, Storage, StoredCheckpoint
-from audit.storage.sqlite import SqliteStorage
+from audit.storage.sqlite import LOCK_FILE, SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.sqlite_schema import create_database
 from audit.storage.vault_sqlite import DEFAULT_WAIT_S, VAULT_FILE, SqliteVaultStore, create_vault
@@ -47,38 +49,71 @@ def read_place(directory: Path) -> PostgresqlPlace | None:
         raise StorageError(message) from exc
 
 
+def write_place(directory: Path, place: PostgresqlPlace) -> None:
+    """Leaves `store.json` for a log that is to lie in PostgreSQL.
+
+    Raises:
+        StorageError: the directory names a store already.
+    """
+    value = {"store": "postgresql", "database_url_file": str(place.database_url_file), "schema": place.schema}
+    try:
+        with (directory / STORE_FILE).open("x", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+    except FileExistsError as exc:
+        message = f"{STORE_FILE}: exists already"
+        raise StorageError(message) from exc
+
+
 def create_storage(directory: Path, checkpoint: StoredCheckpoint, *, page_size: int = 4096) -> None:
     """Makes the store of a new log; raises StorageError."""
-    if read_place(directory) is not None:
-        raise StorageError("store: postgresql isn't available")
-    create_database(directory, checkpoint, page_size=page_size)
+    place = read_place(directory)
+    if place is None:
+        create_database(directory, checkpoint, page_size=page_size)
+    else:
+        _postgresql().create(place.database_url_file, place.schema, checkpoint)
 
 
 def open_storage(directory: Path) -> Storage:
     """The store of the log in `directory`, open for serving; raises StorageError."""
-    if read_place(directory) is not None:
-        raise StorageError("store: postgresql isn't available")
-    return SqliteStorage(directory)
+    place = read_place(directory)
+    if place is None:
+        return SqliteStorage(directory)
+    store: Storage = _postgresql().open_store(place.database_url_file, place.schema, directory / LOCK_FILE)
+    return store
 
 
 def open_scan(directory: Path) -> Scan:
     """A snapshot of the store for verification; raises StorageError, VerificationError."""
-    if read_place(directory) is not None:
-        raise StorageError("store: postgresql isn't available")
-    return SqliteScan(directory)
+    place = read_place(directory)
+    if place is None:
+        return SqliteScan(directory)
+    scan: Scan = _postgresql().open_scan(place.database_url_file, place.schema)
+    return scan
 
 
 def open_vault(
     directory: Path, vault_directory: Path | None = None, *, create: bool = False, wait_s: float = DEFAULT_WAIT_S
 ) -> VaultStore:
-    """The vault of the log in `directory`; with `create`, made if there is none. A write that can't begin in `wait_s` fails.
+    """The vault of the log in `directory`; with `create`, made if there is none. What can't be done in `wait_s` fails.
+
+    In PostgreSQL the vault is made with its log and lies beside it, whatever `vault_directory` says: each host must reach it.
 
     Raises:
         StorageError: it can't be opened.
     """
-    if read_place(directory) is not None:
-        raise StorageError("vault: postgresql isn't available")
+    found = read_place(directory)
+    if found is not None:
+        vault: VaultStore = _postgresql().open_vault(found.database_url_file, found.schema, wait_s)
+        return vault
     place = vault_directory or directory
     if create and not (place / VAULT_FILE).exists():
         create_vault(place)
     return SqliteVaultStore(place, wait_s=wait_s)
+
+
+def _postgresql() -> ModuleType:
+    """Imported only where a log lies there: whoever has none needs no client of it."""
+    try:
+        return importlib.import_module("audit.storage.postgresql_place")
+    except ImportError as exc:
+        raise StorageError("store: postgresql isn't available; install bedside[postgresql]") from exc

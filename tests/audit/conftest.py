@@ -25,6 +25,9 @@ from audit.entry import (
 from audit.keys import KeyRing, init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.payloads import SealedPayload
+from audit.storage.opening import write_place
+from tests.audit.stores import PostgresqlFiles, SqliteFiles, StoreFiles
+from tests.postgresql import owner_session, postgresql_fixture, postgresql_place  # noqa: F401 - for every test
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -110,7 +113,19 @@ def clock() -> Callable[[], datetime]:
 
 
 @pytest.fixture
-def make_log(tmp_path: Path) -> Callable[..., tuple[LogConfig, KeyRing]]:
+def store(request: pytest.FixtureRequest) -> str:
+    """The store that `make_log` makes its log in: SQLite, unless the test is one for both."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def store_files(request: pytest.FixtureRequest, store: str) -> StoreFiles:
+    """What lies under a log of this store."""
+    return SqliteFiles() if store == "sqlite" else PostgresqlFiles(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def make_log(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> Callable[..., tuple[LogConfig, KeyRing]]:
     """Makes an empty log: make_log(page_size=4096, **config); the deadline is generous, since test machines stall."""
 
     def make(page_size: int = 4096, **changes: Any) -> tuple[LogConfig, KeyRing]:
@@ -118,6 +133,8 @@ def make_log(tmp_path: Path) -> Callable[..., tuple[LogConfig, KeyRing]]:
         directory.mkdir(mode=0o700)
         config = LogConfig(directory, ORIGIN, "north", **({"deadline_s": 10.0} | changes))
         keys = init_keys(directory, ORIGIN, os.urandom)
+        if store == "postgresql":
+            write_place(directory, request.getfixturevalue("postgresql_place")())
         create_log(config, keys, page_size=page_size)
         return config, keys
 

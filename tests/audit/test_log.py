@@ -1,5 +1,4 @@
 import os
-import sqlite3
 import threading
 import uuid
 from dataclasses import replace
@@ -27,23 +26,13 @@ from audit.log import AuditLog, create_log
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash
 from audit.proof import check_proof, parse_proof, proven_leaf
 from audit.storage import Query
+from tests.audit.stores import both_stores
 
-STORE_FILES = ("log.sqlite3", "log.sqlite3-wal", "log.sqlite3-shm")
+pytestmark = both_stores
 
 
 def _vkeys(log: AuditLog) -> list:
     return [log.keys.signer.verifier_key]
-
-
-def _copy_store(directory: Path) -> dict[str, bytes]:
-    return {name: (directory / name).read_bytes() for name in STORE_FILES if (directory / name).exists()}
-
-
-def _put_back(directory: Path, files: dict[str, bytes]) -> None:
-    for name in STORE_FILES:
-        (directory / name).unlink(missing_ok=True)
-    for name, data in files.items():
-        (directory / name).write_bytes(data)
 
 
 def test_log_acknowledges_with_a_receipt_that_stands_alone(log, make_entry) -> None:
@@ -121,17 +110,15 @@ def test_log_returns_the_payload_of_an_entry(log, make_entry) -> None:
             log.payload(index)
 
 
-def test_log_stores_no_payload_in_clear(log, make_entry) -> None:
+def test_log_stores_no_payload_in_clear(log, make_entry, store_files) -> None:
     log.append(*make_entry(log, b"canary-4711" * 3))
-    for name, data in _copy_store(log.config.directory).items():
+    for name, data in store_files.copy(log.config).items():
         assert b"canary-4711" not in data, name
 
 
-def test_log_notices_a_changed_payload_when_reading(log, make_entry) -> None:
+def test_log_notices_a_changed_payload_when_reading(log, make_entry, store_files) -> None:
     receipt = log.append(*make_entry(log, b"value"))
-    with sqlite3.connect(log.config.directory / "log.sqlite3") as connection:
-        connection.execute("UPDATE payloads SET sealed = zeroblob(length(sealed))")
-    connection.close()
+    store_files.change(log.config, "UPDATE payloads SET sealed = x'00'")
     with pytest.raises(PayloadError):
         log.payload(receipt.index)
 
@@ -216,30 +203,30 @@ def test_log_opened_twice_is_one_log(make_log, open_log, make_entry) -> None:
     assert indices == list(range(10))
 
 
-def test_log_rolled_back_refuses_to_open(make_log, open_log, make_entry) -> None:
+def test_log_rolled_back_refuses_to_open(make_log, open_log, make_entry, store_files) -> None:
     config, _ = make_log()
     log = open_log(config)
     log.append(*make_entry(log))
     log.close()
-    old = _copy_store(config.directory)
+    old = store_files.copy(config)
     log = open_log(config)
     log.append(*make_entry(log))
     log.close()
-    _put_back(config.directory, old)
+    store_files.put_back(config, old)
     with pytest.raises(RollbackError) as caught:
         open_log(config)
     assert (b"\n2\n" in caught.value.known, b"\n1\n" in caught.value.found) == (True, True)
 
 
-def test_log_forked_refuses_to_open(make_log, open_log, make_entry) -> None:
+def test_log_forked_refuses_to_open(make_log, open_log, make_entry, store_files) -> None:
     config, _ = make_log()
-    empty = _copy_store(config.directory)
+    empty = store_files.copy(config)
     log = open_log(config)
     log.append(*make_entry(log))
     log.close()
     head_file = config.directory / "head"
     known = head_file.read_bytes()
-    _put_back(config.directory, empty)
+    store_files.put_back(config, empty)
     head_file.write_bytes(sign_checkpoint(Checkpoint(config.origin, TreeSize(0), EMPTY_ROOT), [log.keys.signer]))
     log = open_log(config)
     log.append_all([make_entry(log), make_entry(log)])
@@ -249,26 +236,22 @@ def test_log_forked_refuses_to_open(make_log, open_log, make_entry) -> None:
         open_log(config)
 
 
-def test_log_rolled_back_under_way_stops_appending(make_log, open_log, make_entry) -> None:
+def test_log_rolled_back_under_way_stops_appending(make_log, open_log, make_entry, store_files) -> None:
     config, _ = make_log()
     log = open_log(config)
     for _ in range(3):
         log.append(*make_entry(log))
-    with sqlite3.connect(config.directory / "log.sqlite3") as connection:
-        connection.execute("DELETE FROM checkpoints WHERE size = 3")
-    connection.close()
+    store_files.change(config, "DELETE FROM checkpoints WHERE size = 3")
     with pytest.raises(AppendError, match="rolled back"):
         log.append(*make_entry(log))
 
 
-def test_log_forked_under_way_stops_appending(make_log, open_log, make_entry) -> None:
+def test_log_forked_under_way_stops_appending(make_log, open_log, make_entry, store_files) -> None:
     config, _ = make_log()
     ours, theirs = open_log(config), open_log(config)
     for log in (ours, theirs):
         log.append(*make_entry(log))
-    with sqlite3.connect(config.directory / "log.sqlite3") as connection:
-        connection.execute("UPDATE checkpoints SET note = x'00' WHERE size = 1")
-    connection.close()
+    store_files.change(config, "UPDATE checkpoints SET note = x'00' WHERE size = 1")
     with pytest.raises(AppendError, match="the log forked"):
         ours.append(*make_entry(ours))
 
