@@ -3,31 +3,29 @@
     checkpoint, log.vkey, tile/<level>/<index>, tile/entries/<index>
 
 Every byte counts: each entry is hashed and compared with its hash in the level-0 tile, each hash above is computed from
-those below, the whole leads to the root that the checkpoint signs, and no other file may be there. An auditor's bundle
-(`export/bundle.py`) is such a folder with more in it: `SHA256SUMS` names what isn't a tile, and `range` says which entry
-bundles it holds where it doesn't hold all.
+those below, the whole leads to the root that the checkpoint signs, and no other file may be there. An auditor's bundle has
+more in it, and its own verifier (`export/verifier.py`).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from stat import S_ISREG
 
 from audit.checkpoint import Checkpoint, open_checkpoint
-from audit.encoding import parse_decimal
-from audit.entry import read_header
+from audit.entry import parse_entry, read_header
+from audit.entry_operations import KeyRotationEntry
 from audit.errors import AuditError, EntryError, ForkError, FormatError, RollbackError, VerificationError
+from audit.key_history import ROTATION_TYPE, key_periods
 from audit.keys import VKEY_FILE, load_vkeys
 from audit.merkle import HASH_BYTES, Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
-from audit.note import format_vkey, parse_note
-from audit.publish import CHECKPOINT_FILE, PARTIAL_SUFFIX, TILE_FOLDER
+from audit.note import VerifierKey, format_vkey, open_note, parse_note
+from audit.publish import CHECKPOINT_FILE, PARTIAL_SUFFIX
 from audit.tile_reader import entry_bundles_of, hashes_at
 from audit.tiles import MAX_ENTRY_BYTES, TILE_HEIGHT, TILE_WIDTH, Tile, format_tile_path, parse_tile_path
 from audit.verify import Trust
 
-SUMS_FILE, RANGE_FILE, HEADS_FOLDER = "SHA256SUMS", "range", "heads"
 _LENGTH_BYTES = 2
 _MAX_NOTE_BYTES = 1 << 16
 
@@ -37,12 +35,10 @@ class FolderReport:
     """A published log that holds: its checkpoint, and how much was checked.
 
     Attributes:
-        entries: how many were hashed, from `first_entry` on; a bundle may hold a part of them.
         unchecked_signatures: lines of the checkpoint by keys that weren't given, such as a witness's.
     """
 
     checkpoint: Checkpoint
-    first_entry: LeafIndex
     entries: int
     files: int
     heads: int
@@ -50,7 +46,7 @@ class FolderReport:
 
 
 def is_published_log(folder: Path) -> bool:
-    """Whether the folder looks like one that `publish` writes."""
+    """Whether the folder looks like one that `publish` writes, and not like the directory of a log."""
     return (folder / CHECKPOINT_FILE).is_file()
 
 
@@ -61,12 +57,13 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
     (2) each entry is in its bundle, has the form of one of ours, and hashes to its hash in the level-0 tile;
     (3) each hash of a higher tile is that of the tile below; partial tiles of older sizes are its beginnings;
     (4) the whole leads to the checkpoint's root;
-    (5) no other file is there, and a bundle's other files have the digests that it names;
-    (6) every head kept elsewhere, or in the bundle, is signed and is a root of the same tree.
+    (5) no other file is there;
+    (6) a key that signed the checkpoint was in force at its size, as far as the log introduced or retired keys;
+    (7) every head kept elsewhere is signed and is a root of the same tree.
 
     Raises:
-        VerificationError: step 1 to 5, with the first bad index where it is an entry's.
-        RollbackError, ForkError: step 6.
+        VerificationError: step 1 to 6, with the first bad index where it is an entry's.
+        RollbackError, ForkError: step 7.
     """
     files = _Files(folder)
     note = files.read(CHECKPOINT_FILE, _MAX_NOTE_BYTES)
@@ -76,7 +73,7 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
         raise VerificationError(CHECKPOINT_FILE, str(exc)) from exc
     if ours or (folder / VKEY_FILE).exists():
         _check_key_file(files)
-    heads = _open_heads(files, trust)
+    heads = _open_heads(trust)
     walk = _Walk(files, checkpoint.size, ours=ours, stops=sorted({head.size for head, _ in heads}))
     walk.run()  # (2) (3)
     good = [head for head, _ in heads if walk.roots.get(head.size) == head.root]
@@ -84,15 +81,16 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
         first = max((head.size for head in good), default=0)
         reason = f"entries {first} to {checkpoint.size - 1} don't lead to the root of the signed checkpoint"
         raise VerificationError("entry", reason, first)
-    count = _check_names(files, checkpoint.size, walk.held)  # (5)
-    for head, head_note in heads:  # (6)
+    count = _check_names(files, checkpoint.size)  # (5)
+    _check_in_force(note, checkpoint.size, trust.log_keys, walk.rotations)  # (6)
+    for head, head_note in heads:  # (7)
         if head.size > checkpoint.size:
             raise RollbackError(head_note, note)
         if walk.roots[head.size] != head.root:
             raise ForkError(head_note, note)
     ids = {(key.name, key.key_id) for key in trust.log_keys}
     unchecked = sum((line.name, line.key_id) not in ids for line in parse_note(note).signatures)
-    return FolderReport(checkpoint, walk.first_entry, walk.entries, count, len(heads), unchecked)
+    return FolderReport(checkpoint, walk.entries, count, len(heads), unchecked)
 
 
 class _Files:
@@ -100,7 +98,6 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.is_bundle = (folder / SUMS_FILE).is_file()
 
     def read(self, name: str, limit: int, index: int | None = None) -> bytes:
         try:
@@ -150,23 +147,18 @@ class _Walk:
         self._size = size
         self._ours = ours
         self._stops = stops
-        self.held = _held_bundles(files, size)
         self._pending = {level: bytearray() for level in range(1, 8)}
         self.frontier = Frontier()
         self.roots: dict[TreeSize, Sha256] = {TreeSize(0): root(Frontier())}
         self.entries = 0
-
-    @property
-    def first_entry(self) -> LeafIndex:
-        return LeafIndex(self.held.start * TILE_WIDTH)
+        self.rotations: list[tuple[LeafIndex, KeyRotationEntry]] = []
 
     def run(self) -> None:
         """Compares every tile with what lies below it."""
         for bundle in entry_bundles_of(self._size):
             tile = Tile(0, bundle.index, bundle.width)
             hashes = self._files.tile(tile)
-            if bundle.index in self.held:
-                self._check_entries(bundle, hashes)
+            self._check_entries(bundle, hashes)
             self._check_older(tile, hashes)
             self._grow([Sha256(hashes[at : at + HASH_BYTES]) for at in range(0, len(hashes), HASH_BYTES)])
         for level in range(1, 8):
@@ -195,9 +187,12 @@ class _Walk:
             raise VerificationError("entry", "the bytes don't hash to the published leaf hash", index)
         if self._ours:
             try:
-                read_header(entry)
+                header = read_header(entry)
+                parsed = parse_entry(entry) if header.type == ROTATION_TYPE else None
             except EntryError as exc:
                 raise VerificationError("entry", str(exc), index) from exc
+            if isinstance(parsed, KeyRotationEntry):
+                self.rotations.append((LeafIndex(index), parsed))
 
     def _grow(self, leaves: list[Sha256]) -> None:
         """Adds the leaves, and keeps the root at each size that a head is of."""
@@ -235,39 +230,32 @@ class _Walk:
                 raise VerificationError(format_tile_path(older), "not the beginning of the tile", first)
 
 
-def _check_names(files: _Files, size: TreeSize, held: range) -> int:
-    """How many files there are; each belongs to the tree or stands in the bundle's list."""
-    sums = _read_sums(files) if files.is_bundle else {CHECKPOINT_FILE: "", VKEY_FILE: ""}
+def _check_names(files: _Files, size: TreeSize) -> int:
+    """How many files there are, each of which belongs to the tree."""
     count = 0
     for name in files.names():
         count += 1
-        if name.startswith(f"{TILE_FOLDER}/"):
-            _check_tile_name(name, size, held)
-        elif name in sums:
-            _check_sum(files, name, sums.pop(name))
-        elif name != SUMS_FILE:
-            raise VerificationError(name, "not a file of a published log")
-    if sums and files.is_bundle:
-        raise VerificationError(min(sums), "missing")
+        if name in (CHECKPOINT_FILE, VKEY_FILE):
+            continue
+        try:
+            tile = parse_tile_path(name)
+        except FormatError as exc:
+            raise VerificationError(name, "not a file of a published log") from exc
+        if tile.index * TILE_WIDTH + tile.width > hashes_at(tile.level or 0, size):
+            reason = f"beyond the checkpoint of size {size}; was publishing broken off, or is it going on?"
+            raise VerificationError(name, reason)
     return count
 
 
-def _check_tile_name(name: str, size: TreeSize, held: range) -> None:
-    try:
-        tile = parse_tile_path(name)
-    except FormatError as exc:
-        raise VerificationError(name, "not a file of a published log") from exc
-    if tile.index * TILE_WIDTH + tile.width > hashes_at(tile.level or 0, size):
-        reason = f"beyond the checkpoint of size {size}; was publishing broken off, or is it going on?"
-        raise VerificationError(name, reason)
-    if tile.level is None and tile.index not in held:
-        raise VerificationError(name, f"outside of the entries that {RANGE_FILE} names")
-
-
-def _check_sum(files: _Files, name: str, expected: str) -> None:
-    with (files.folder / name).open("rb") as file:
-        if expected and file_digest(file, "sha256").hexdigest() != expected:
-            raise VerificationError(name, f"not the file that {SUMS_FILE} names")
+def _check_in_force(
+    note: bytes, size: TreeSize, keys: Sequence[VerifierKey], rotations: Sequence[tuple[LeafIndex, KeyRotationEntry]]
+) -> None:
+    periods = {period.key: period for period in key_periods(keys[0], rotations)}
+    for key in open_note(note, keys).signed_by:
+        period = periods.get(key)
+        if period is None or (period.first <= size and (period.last is None or size <= period.last)):
+            return
+    raise VerificationError(CHECKPOINT_FILE, f"signed only by keys that the log says aren't in force at size {size}")
 
 
 def _check_key_file(files: _Files) -> None:
@@ -280,42 +268,11 @@ def _check_key_file(files: _Files) -> None:
         raise VerificationError(VKEY_FILE, "expected one verifier key a line, each once, and nothing else")
 
 
-def _open_heads(files: _Files, trust: Trust) -> list[tuple[Checkpoint, bytes]]:
-    """The heads to compare with: those given, and a bundle's own."""
-    folder = files.folder / HEADS_FOLDER
-    own = sorted(folder.iterdir()) if files.is_bundle and folder.is_dir() else []
-    notes = [("head", note) for note in trust.heads]
-    notes += [(f"{HEADS_FOLDER}/{path.name}", path.read_bytes()) for path in own]
+def _open_heads(trust: Trust) -> list[tuple[Checkpoint, bytes]]:
     opened = []
-    for part, note in notes:
+    for note in trust.heads:
         try:
             opened.append((open_checkpoint(note, trust.log_keys, origin=trust.origin), note))
         except AuditError as exc:
-            raise VerificationError(part, str(exc)) from exc
+            raise VerificationError("head", str(exc)) from exc
     return opened
-
-
-def _held_bundles(files: _Files, size: TreeSize) -> range:
-    """Which entry bundles are there: all, or in an auditor's bundle those that `range` says."""
-    everything = range(-(-size // TILE_WIDTH))
-    if not files.is_bundle or not (files.folder / RANGE_FILE).exists():
-        return everything
-    words = files.read(RANGE_FILE, _MAX_NOTE_BYTES).decode("ascii", "replace").split("\n")
-    try:
-        first, last = (parse_decimal(word, RANGE_FILE) for word in words[:-1])
-    except (FormatError, ValueError) as exc:
-        raise VerificationError(RANGE_FILE, "expected the first and the last index, one a line") from exc
-    held = range(first // TILE_WIDTH, last // TILE_WIDTH + 1)
-    if words[-1] or not first <= last < size or held[-1] not in everything:
-        raise VerificationError(RANGE_FILE, f"expected two indices of a tree of {size} entries")
-    return held
-
-
-def _read_sums(files: _Files) -> dict[str, str]:
-    r"""A bundle's files and their digests, from `<64 hex digits>  <name>\n` lines as sha256sum writes them."""
-    text = (files.folder / SUMS_FILE).read_bytes().decode("utf-8", "replace")
-    lines = [line.partition("  ") for line in text.split("\n")[:-1]]
-    sums = {name: digest for digest, _, name in lines}
-    if "".join(f"{digest}  {name}\n" for name, digest in sums.items()) != text:
-        raise VerificationError(SUMS_FILE, "expected lines of a digest, two spaces and a name, each name once")
-    return sums

@@ -10,8 +10,9 @@ FOLDER is an auditor's bundle or the log's published tiles; without it, where th
 (4) no other file is there, and the files beside the tiles have the digests that SHA256SUMS names;
 (5) every head kept elsewhere (--head) or in the bundle is signed and is a root of the same tree: without an older head from
     elsewhere, history that was rewritten by whoever holds the log's key can't be told;
-(6) witnesses cosigned as the policy asks, and each time stamp is over a checkpoint of this log;
-(7) each --receipt holds under the log's key.
+(6) a key that signed the checkpoint was in force at its size, where entries say when a key was introduced or retired;
+(7) witnesses cosigned as the policy asks, and each time stamp is over a checkpoint of this log;
+(8) each --receipt holds under the log's key.
 
 Exit status: 0 all of it holds, 1 something doesn't (the first bad index is named where it is an entry's), 2 usage, 3 the
 log was rolled back or forked (both heads are printed).
@@ -31,6 +32,7 @@ import argparse
 import base64
 import binascii
 import hashlib
+import json
 import os
 import re
 import sys
@@ -117,6 +119,7 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
 # Signed notes and checkpoints: C2SP signed-note, tlog-checkpoint, tlog-cosignature
 
+ROTATION = b'{"_t":"keyrotate/v1",'
 LOG_KEY, WITNESS_KEY = 1, 4  # Ed25519, and Ed25519 cosignature/v1 whose signatures begin with the time
 
 
@@ -357,6 +360,7 @@ class Walk:
         self.folder, self.size, self.stops, self.held = folder, size, stops, held
         self.peaks: list[bytes] = []
         self.count = self.entries = 0
+        self.rotations: list[tuple[int, bytes]] = []
         self.pending: dict[int, list[bytes]] = {level: [] for level in range(1, 8)}
         self.roots = {0: EMPTY_ROOT}
 
@@ -394,6 +398,8 @@ class Walk:
                 raise Invalid("entry", f"{name} ends early", index)
             if hashlib.sha256(b"\x00" + data[start:end]).digest() != expected:
                 raise Invalid("entry", "the bytes don't hash to the published leaf hash", index)
+            if data.startswith(ROTATION, start, end):
+                self.rotations.append((index, data[start:end]))
             ends.append(end)
         if ends[-1] != len(data):
             raise Invalid(name, f"expected {ends[-1]} bytes, got {len(data)}", first + len(hashes) - 1)
@@ -537,6 +543,31 @@ def choose_keys(folder: Folder, given: str | None, policy: Policy | None) -> tup
     return parse_keys(folder.read("log.vkey"), "log.vkey"), "log.vkey here: compare it with one from elsewhere"
 
 
+def key_change(index: int, entry: bytes) -> tuple[str, bytes]:
+    """What a keyrotate/v1 entry says of which public key: introduce, retire, or else nothing about signing."""
+    try:
+        said = json.loads(entry)
+        signing = said["purpose"] == "signing" and said["vkey"] is not None
+        return (said["action"], parse_key(said["vkey"], "entry").public) if signing else ("", b"")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Invalid("entry", "not a key rotation", index) from None
+
+
+def check_in_force(head: Head, keys: list[Key], rotations: list[tuple[int, bytes]]) -> None:
+    """A key introduced at index i signs trees of i+1 entries and more, one retired there none of them."""
+    first: dict[bytes, int] = {keys[0].public: 0}
+    last: dict[bytes, int] = {}
+    for index, entry in rotations:
+        action, public = key_change(index, entry)
+        if action == "introduce":
+            first.setdefault(public, index + 1)
+        elif action == "retire":
+            last.setdefault(public, index)
+    signers = [key.public for key in keys if key.public in head.signed]
+    if not any(first.get(one, 0) <= head.size <= last.get(one, head.size) for one in signers):
+        raise Invalid("checkpoint", f"signed only by keys that the log says aren't in force at size {head.size}")
+
+
 def check_folder(folder: Folder, keys: list[Key], policy: Policy, heads: Iterable[tuple[str, bytes]]) -> list[str]:
     """What to print of a log that holds."""
     witnesses = list(policy.witnesses.values())
@@ -559,7 +590,9 @@ def check_folder(folder: Folder, keys: list[Key], policy: Policy, heads: Iterabl
             raise Contradiction("was rolled back", head.note, newest.note)
         if walk.roots[head.size] != head.root:
             raise Contradiction("forked", head.note, newest.note)
-    lines = check_outside(folder, policy, [newest, *opened])  # (6)
+        check_in_force(head, keys, walk.rotations)
+    check_in_force(newest, keys, walk.rotations)  # (6)
+    lines = check_outside(folder, policy, [newest, *opened])  # (7)
     first = walk.held.start * 256 if walk.entries else 0
     lines.insert(0, f"valid: {walk.entries} entries from {first} on, the hashes of {newest.size}, {len(opened)} heads")
     lines += [f"origin {newest.origin}", f"size {newest.size}", f"root {base64.b64encode(newest.root).decode()}"]
@@ -611,7 +644,7 @@ def main(arguments: list[str]) -> int:
         keys, origin = choose_keys(folder, options.key, given)
         print("\n".join(f"key {key.name}+{key.key_id.hex()} from {origin}" for key in keys))
         entry = read_file(options.entry) if options.entry else None
-        for path in options.receipt:  # (7)
+        for path in options.receipt:  # (8)
             index, head = check_receipt(read_file(path), keys, entry, path)
             print(f"valid: {path} proves entry {index} of {head.size} in {head.origin}")
         if options.folder or not options.receipt:

@@ -9,11 +9,11 @@ import pytest
 from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.directory_scan import is_published_log, verify_folder
 from audit.entry import format_entry
-from audit.entry_operations import SwitchEntry
+from audit.entry_operations import KeyRotationEntry, SwitchEntry
 from audit.errors import AuditError, ForkError, RollbackError, VerificationError
 from audit.keys import Ed25519Signer
 from audit.merkle import Sha256, TreeSize
-from audit.note import parse_vkey
+from audit.note import VerifierKey, format_vkey, parse_vkey
 from audit.publish import Publisher
 from audit.verify import Trust
 from tests.audit.memory_tree import ORIGIN, SIGNER, MemoryTree, plain_entries
@@ -62,7 +62,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 def test_directory_scan_reports_a_folder_that_holds(tmp_path: Path, size: int) -> None:
     tree = _published(tmp_path, size)
     report = verify_folder(tmp_path, TRUST)
-    assert (report.entries, report.checkpoint.root, report.first_entry) == (size, tree.root, 0)
+    assert (report.entries, report.checkpoint.root) == (size, tree.root)
     assert report.files == sum(path.is_file() for path in tmp_path.rglob("*"))
 
 
@@ -252,3 +252,33 @@ def test_directory_scan_of_any_damage_raises_nothing_foreign(folder: Path) -> No
         with pytest.raises(AuditError):
             verify_folder(folder, TRUST)
         path.write_bytes(kept)
+
+
+def _rotation(number: int, action: str, key: VerifierKey) -> bytes:
+    fields: dict[str, Any] = {"time": "2026-03-01T08:00:00.000000Z", "clock": "synchronised", "tenant": "north"}
+    fields |= {"purpose": "signing", "key_id": key.key_id.hex(), "reason": "scheduled", "operator": None}
+    return format_entry(KeyRotationEntry(id=f"{number:032x}", action=action, vkey=format_vkey(key), **fields))
+
+
+def test_directory_scan_holds_keys_to_the_sizes_at_which_the_log_has_them_in_force(tmp_path: Path) -> None:
+    fresh = Ed25519Signer(ORIGIN, bytes([9] * 32))
+    keys = (*KEYS, fresh.verifier_key)
+    entries = [switch_entry(0), _rotation(1, "introduce", fresh.verifier_key), switch_entry(2)]
+    entries += [_rotation(3, "retire", KEYS[0]), switch_entry(4)]
+    for size, signers, good in [
+        (1, [SIGNER], True),
+        (2, [SIGNER, fresh], True),
+        (3, [SIGNER], True),
+        (3, [fresh], True),
+        (4, [SIGNER], False),
+        (5, [SIGNER], False),
+        (5, [SIGNER, fresh], True),
+    ]:
+        folder = tmp_path / f"{size}{len(signers)}{signers[0] is fresh}"
+        tree = MemoryTree(*signers)
+        tree.grow(entries[:size])
+        Publisher(folder, keys).publish(tree)
+        if good:
+            assert verify_folder(folder, Trust(keys, ORIGIN)).entries == size
+        else:
+            assert "in force" in str(_fails(folder, log_keys=keys))
