@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from audit.durable_files import TEMPORARY_SUFFIX, DurableWriter, locked_folder
 from audit.errors import AuditError, ForkError, RollbackError, StorageError
 from audit.keys import VKEY_FILE, load_vkeys
@@ -153,20 +153,28 @@ def cosigned_checkpoint(source: PublishSource, size: TreeSize) -> bytes | None:
         FormatError: what the store holds isn't a note.
     """
     note = source.checkpoint(size)
-    if note is None:
-        return None
+    return None if note is None else merge_cosignatures(note, source.anchors(COSIGNATURE))
+
+
+def merge_cosignatures(note: bytes, anchors: Sequence[Anchor]) -> bytes:
+    """The signed checkpoint `note` with the lines that witnesses added to it, the last of each.
+
+    Raises:
+        FormatError: it, or what a witness gave, isn't a note.
+    """
     signed = parse_note(note)
-    lines = {(line.name, line.key_id): line for line in signed.signatures}
-    own = set(lines)
-    for anchor in source.anchors(COSIGNATURE):
-        if anchor.size != size:
+    size = parse_checkpoint(signed.text).size
+    own = {(line.name, line.key_id): line for line in signed.signatures}
+    lines = dict(own)
+    for anchor in anchors:
+        if anchor.kind != COSIGNATURE or anchor.size != size:
             continue
         given = parse_note(anchor.evidence)
         if given.text == signed.text:
             lines |= {
                 (line.name, line.key_id): line for line in given.signatures if (line.name, line.key_id) not in own
             }
-    return note if set(lines) == own else format_note(Note(signed.text, tuple(lines.values())[:MAX_SIGNATURES]))
+    return note if lines == own else format_note(Note(signed.text, tuple(lines.values())[:MAX_SIGNATURES]))
 
 
 def read_if_there(path: Path) -> bytes:
@@ -192,7 +200,7 @@ def _write_tiles(writer: DurableWriter, folder: Path, source: PublishSource, old
     for tile in new_tiles(old, new):
         data = read_tile(source, tile, new)
         if tile.level is None:
-            _check_bundle(source, tile, data)
+            check_bundle(source, tile, data)
         elif entries:
             writer.sync_folders()
             entries = False
@@ -200,8 +208,12 @@ def _write_tiles(writer: DurableWriter, folder: Path, source: PublishSource, old
     writer.sync_folders()
 
 
-def _check_bundle(source: PublishSource, tile: Tile, data: bytes) -> None:
-    """A damaged entry isn't given out as one of the log's."""
+def check_bundle(source: PublishSource, tile: Tile, data: bytes) -> None:
+    """Returns if each entry in the bundle hashes to the stored leaf hash: a damaged one isn't given out as the log's.
+
+    Raises:
+        StorageError: one doesn't.
+    """
     start = tile.index * TILE_WIDTH
     hashes = source.nodes(0, start, tile.width)
     for offset, entry in enumerate(parse_entry_bundle(data, tile.width)):
