@@ -11,6 +11,7 @@ exported. One process at a time holds a cursor.
 """
 
 import fcntl
+import json
 import os
 import re
 from pathlib import Path
@@ -18,12 +19,12 @@ from typing import Self
 
 import msgspec
 
-from audit.atomic_file import replace_file
 from audit.errors import FormatError
 from audit.export.errors import ExportError
 from audit.export.records import head_of
 from audit.head import check_extends
 from audit.merkle import LeafIndex
+from audit.private_files import replace_file
 from audit.storage import Reader
 
 DIRECTORY = "exports"
@@ -96,7 +97,7 @@ class Cursor:
     def advance(self, following: LeafIndex, head: bytes) -> None:
         """Says, durably, that everything below `following` was acknowledged, as read under the checkpoint `head`."""
         state = _State(self._origin, int(following), head.decode())
-        replace_file(self._path, msgspec.json.encode(state, order="sorted"), 0o600)
+        replace_file(self._path, json.dumps(msgspec.to_builtins(state), sort_keys=True), 0o600)
         self._state = state
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from audit.export.cursor import Cursor
 from audit.export.errors import ExportError
 from audit.export.records import LogRecord, read_records
 from audit.merkle import LeafIndex
+from audit.private_files import sync_directory
 from audit.storage import Storage
 
 BATCH = 100
@@ -83,16 +84,20 @@ class AppendedFile:
 
 def write_file(path: Path, storage: Storage, lines: Lines, *, start: LeafIndex, proofs: bool) -> int:
     """How many records were written: the whole log from `start` on, in a file that is there complete or not at all."""
-    temporary = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     written = 0
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        for record in read_records(storage, start, proofs=proofs):
-            file.write(lines(record))
-            written += 1
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for record in read_records(storage, start, proofs=proofs):
+                file.write(lines(record))
+                written += 1
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
     return written
 
 
