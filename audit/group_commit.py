@@ -92,6 +92,12 @@ class GroupCommit:
             self._note_refusal(exc, len(items))
             raise
 
+    def note_refusal(self, reason: str, count: int) -> None:
+        """Counts entries that came to nothing before they could be submitted; the next gap entry tells of them too."""
+        with self._state:
+            if not self._closed and self._pid == os.getpid():
+                self._count_refusal(reason, count)
+
     def close(self) -> None:
         """Commits what waits and stops; later submissions raise LogClosedError."""
         with self._state:
@@ -172,9 +178,12 @@ class GroupCommit:
     def _note_refusal(self, error: AppendError, count: int) -> None:
         reason = {AppendTimeoutError: "deadline", LogOverloadedError: "overload"}.get(type(error), "storage")
         with self._state:
-            known = self._gap or Gap(self._clock(), reason, 0)
-            self._gap = Gap(known.since, known.reason, known.unacknowledged + count)
-            self._journal.note(_noted(self._gap))
+            self._count_refusal(reason, count)
+
+    def _count_refusal(self, reason: str, count: int) -> None:
+        known = self._gap or Gap(self._clock(), reason, 0)
+        self._gap = Gap(known.since, known.reason, known.unacknowledged + count)
+        self._journal.note(_noted(self._gap))
 
     def _forget(self, written: Gap) -> None:
         """Takes off what the gap entry told; refusals since then stay for the next."""

@@ -15,7 +15,7 @@ from functools import partial
 
 from audit.clock import ClockStatus
 from audit.committer import LogReceipt
-from audit.errors import AuditError
+from audit.errors import AppendError, AuditError
 from audit.vault import SubjectKey, patient_subject
 from cds_service.card_ids import card_uuid
 from cds_service.cards import Card, present, present_failure
@@ -146,7 +146,7 @@ def _patient_key(book: Book, patient_id: str, entry_id: str) -> SubjectKey:
     try:
         return book.log.vault.key_for(patient_subject(patient_id))
     except AuditError as exc:
-        raise _not_recorded(exc, entry_id) from exc
+        raise _not_recorded(exc, entry_id, book) from exc
 
 
 def _is_switched_off(call: Call, desk: Desk) -> bool:
@@ -314,10 +314,12 @@ def record_decision(decision: Decision, book: Book, model_page: str | None) -> L
         entry = decision_entry(decision, book.context, None if sealed is None else sealed.reference)
         return book.log.record(entry, sealed)
     except AuditError as exc:
-        raise _not_recorded(exc, decision.entry_id) from exc
+        raise _not_recorded(exc, decision.entry_id, book) from exc
 
 
-def _not_recorded(error: AuditError, entry_id: str) -> NotRecordedError:
+def _not_recorded(error: AuditError, entry_id: str, book: Book) -> NotRecordedError:
+    if not isinstance(error, AppendError):  # those the log has counted itself
+        book.log.note_unrecorded("not-made")
     log.error("decision not recorded", extra={"error": type(error).__name__, "entry": entry_id})
     return NotRecordedError("the decision could not be recorded, so no advice is shown")
 

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.entry import format_time
+from audit.errors import ErasedError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
+from audit.vault import patient_subject
 from cds_service.decision import ReplayPayload, StoredArray
-from cds_service.pipeline import answer
+from cds_service.pipeline import Desk, answer
 from tests.cds_service import patients
-from tests.cds_service.callers import CALLER
-from tests.conftest import NOW, MakeDesk
+from tests.cds_service.callers import CALLER, caller
+from tests.conftest import NOW, TENANT, MakeDesk
 
 CANARIES = (
     patients.PATIENT_ID,
@@ -114,6 +117,84 @@ def test_decision_commitments_of_one_patient_differ_from_entry_to_entry(
     first, second = (json.loads(audit_log.entry(LeafIndex(index))) for index in range(2))
     assert first["patient"] != second["patient"]
     assert first["inputs"]["commitment"] != second["inputs"]["commitment"]
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every single value of a leaf by its path."""
+    if isinstance(value, dict):
+        return {at: one for key, part in value.items() for at, one in _leaves(part, f"{path}/{key}").items()}
+    if isinstance(value, list):
+        return {at: one for number, part in enumerate(value) for at, one in _leaves(part, f"{path}/{number}").items()}
+    return {path: value}
+
+
+def _decide(desk: Desk, patient_id: str, hook_instance: str) -> None:
+    """One decision for a client that takes system actions; all patients have the same data."""
+    context = {"userId": "Practitioner/canary-user", "patientId": patient_id}
+    body = patients.encoded(
+        patients.call(patients.prefetch(NOW, patient_id), hookInstance=hook_instance, context=context)
+    )
+    answer(body, desk.services[0], caller(takes_system_actions=True), desk)
+
+
+def test_decision_leaves_of_one_patient_cannot_be_linked(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    """What two leaves of one patient have in common, a leaf of another patient with the same data has too."""
+    desk = make_desk(new_uuid=lambda: str(uuid.uuid4()))
+    _decide(desk, "p1", "free text")
+    _decide(desk, "p1", "free text")
+    _decide(desk, "p2", "free text")
+    first, second, other = (_leaves(json.loads(audit_log.entry(LeafIndex(index)))) for index in range(3))
+    for path in (
+        "/patient",
+        "/request/body",
+        "/request/hook_instance",
+        "/inputs/commitment",
+        "/explanation/commitment",
+        "/cards/0/text",
+        "/cards/0/uuid",
+        "/system_actions/0",
+        "/payload/sha256",
+    ):
+        assert len({leaf[path] for leaf in (first, second, other)}) == 3, path
+    timings = {path for path in first if path.startswith("/latency_us")}
+    shared = {path for path in first if first[path] == second.get(path)} - timings
+    assert shared == {path for path in first if first[path] == other.get(path)} - timings
+    mine = {str(value) for path, value in first.items() if path not in shared | timings}
+    theirs = {str(value) for path, value in second.items() if path not in shared | timings}
+    assert not mine & theirs
+
+
+def test_decision_leaf_is_under_the_patients_key(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    leaf = _leaf(make_desk, audit_log, hookInstance="canary words")
+    key = audit_log.vault.find(patient_subject(patients.PATIENT_ID))
+    assert key is not None
+    assert leaf["patient"] == key.commitment(leaf["id"])
+    assert leaf["request"]["hook_instance"] == "hmac:" + key.commit(leaf["id"], "hook-instance", b"canary words")
+    (card,) = msgspec.msgpack.decode(audit_log.payload(LeafIndex(0)), type=ReplayPayload).cards
+    text = f"{card['summary']}\n{card['detail']}".encode()
+    assert leaf["cards"][0]["text"] == key.commit(leaf["id"], "card", text)
+    stored = audit_log.storage.payload(LeafIndex(0))
+    assert stored is not None
+    assert stored.key_ref == key.ref
+    assert leaf["payload"]["key_id"] == desk.books[TENANT].log.keys.wrapper.key_id
+
+
+def test_decision_after_an_erasure_is_of_nobody_known(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk(new_uuid=lambda: str(uuid.uuid4()))
+    _decide(desk, "p1", patients.HOOK_INSTANCE)
+    before = audit_log.vault.find(patient_subject("p1"))
+    assert before is not None
+    audit_log.vault.store.destroy_keys([before.ref], format_time(NOW))
+    _decide(desk, "p1", patients.HOOK_INSTANCE)
+    second = json.loads(audit_log.entry(LeafIndex(1)))
+    after = audit_log.vault.find(patient_subject("p1"))
+    assert after is not None
+    assert after.ref != before.ref
+    assert second["patient"] == after.commitment(second["id"]) != before.commitment(second["id"])
+    assert msgspec.msgpack.decode(audit_log.payload(LeafIndex(1)), type=ReplayPayload).patient_id == "p1"
+    with pytest.raises(ErasedError):
+        audit_log.payload(LeafIndex(0))
 
 
 def test_decision_payload_holds_what_replay_needs(make_desk: MakeDesk, audit_log: AuditLog) -> None:

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit.entry import FeedbackEntry, Requester, parse_entry
+from audit.entry import FeedbackEntry, Requester, format_time, parse_entry
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.merkle import LeafIndex
+from audit.storage import Erasure
 from audit.storage.sqlite import LOCK_FILE
+from audit.vault import decision_subject, patient_subject
 from cds_service.card_ids import card_uuid
 from cds_service.cards import OVERRIDE_SYSTEM
 from cds_service.decision import Context
@@ -29,6 +31,7 @@ from cds_service.errors import BadRequestError, NotRecordedError
 from cds_service.feedback import FeedbackOutcome, FeedbackPayload, feedback_response, record_feedback
 from cds_service.pipeline import answer
 from cds_service.quirks import PROFILES
+from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
 from tests.cds_service.callers import CALLER, CLIENT
 from tests.conftest import NOW, ORIGIN, TENANT, MakeDesk
@@ -251,6 +254,65 @@ def test_feedback_comment_is_nowhere_in_clear(audit_log: AuditLog, card: Shown) 
             data = file.read_bytes()
             assert b"Zyxwvut" not in data, file
             assert FOREIGN["code"].encode() not in data, file
+
+
+def _index(log: AuditLog, entry: FeedbackEntry) -> LeafIndex:
+    index = log.index_of(entry.id)
+    assert index is not None
+    return index
+
+
+def test_feedback_comment_is_under_the_key_of_the_decisions_patient(audit_log: AuditLog, card: Shown) -> None:
+    _record(audit_log, _overridden(card, overrideReason={"userComment": CANARY}))
+    (entry,) = _entries(audit_log)
+    key = audit_log.vault.find(patient_subject(patients.PATIENT_ID))
+    assert key is not None
+    assert audit_log.payload_key(_index(audit_log, entry)) == audit_log.payload_key(LeafIndex(0)) == key
+    assert audit_log.storage.payloads_under(key.ref) == [0, _index(audit_log, entry)]
+
+
+def test_feedback_on_a_decision_without_a_payload_is_under_a_key_of_that_decision(
+    make_desk: MakeDesk, prevent: ReleasedModel, audit_log: AuditLog
+) -> None:
+    def failing(*_arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    desk = make_desk(models={"prevent_cvd": replace(prevent, interpret=failing)})
+    body = patients.encoded(patients.call(patients.prefetch(NOW)))
+    (failed,) = json.loads(answer(body, desk.services[0], CALLER, desk))["cards"]
+    said = _overridden(failed, overrideReason={"userComment": CANARY})
+    assert _counts(_record(audit_log, said, said)) == (1, 1, 0, 0)
+    assert _payload(audit_log).comment == CANARY
+    (entry,) = _entries(audit_log)
+    expected = audit_log.vault.find(decision_subject(entry.decision))
+    assert audit_log.payload_key(_index(audit_log, entry)) == expected
+
+
+@pytest.mark.parametrize("payload_too", [False, True])
+def test_feedback_about_an_erased_patient_keeps_the_codes_alone(
+    payload_too: bool, audit_log: AuditLog, card: Shown
+) -> None:
+    key = audit_log.payload_key(LeafIndex(0))
+    assert key is not None
+    audit_log.vault.store.destroy_keys([key.ref], format_time(NOW))
+    if payload_too:
+        with audit_log.storage.exclusive() as transaction:
+            transaction.erase(Erasure("ab" * 16, b"\x05" * 32), key_refs=[key.ref])
+    said = _overridden(card, overrideReason={"userComment": CANARY, "reason": FOREIGN})
+    assert _counts(_record(audit_log, said, said)) == (1, 1, 0, 0)
+    (entry,) = _entries(audit_log)
+    assert (entry.outcome, entry.override_reason, entry.payload) == ("overridden", "other", None)
+    assert audit_log.storage.payload(_index(audit_log, entry)) is None
+    assert audit_log.vault.find(patient_subject(patients.PATIENT_ID)) is None
+
+
+def test_feedback_is_not_acknowledged_while_the_vault_cannot_be_read(audit_log: AuditLog, card: Shown) -> None:
+    vault = audit_log.config.directory / "vault.sqlite3"
+    vault.rename(vault.with_name("aside"))
+    with pytest.raises(NotRecordedError):
+        _record(audit_log, _overridden(card))
+    vault.with_name("aside").rename(vault)
+    assert _record(audit_log, _overridden(card)).recorded == 1
 
 
 OFFERED = {"code": "value-wrong", "system": OVERRIDE_SYSTEM}

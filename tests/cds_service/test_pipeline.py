@@ -4,7 +4,7 @@ import fcntl
 import json
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import pytest
 
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
+from audit.storage.vault_store import Rewrapped
 from audit.verify import Trust, verify_receipt
 from cds_service.cards import present_failure
+from cds_service.desk import Quiet
 from cds_service.errors import BadRequestError, MissingDataError, NotRecordedError
 from cds_service.pipeline import Desk, answer
 from cds_service.response import RECEIPT_KEY
@@ -200,6 +202,45 @@ def test_pipeline_shows_nothing_if_the_log_is_not_durable_in_time(make_desk: Mak
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
             log.close()
+
+
+def test_pipeline_shows_nothing_while_the_vault_cannot_be_read_and_says_so_afterwards(
+    make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    desk, vault = make_desk(), audit_log.config.directory / "vault.sqlite3"
+    aside = vault.with_name("aside")
+    vault.rename(aside)
+    for _ in range(2):
+        with pytest.raises(NotRecordedError, match=r"^the decision could not be recorded, so no advice is shown$"):
+            _answer(desk)
+    aside.rename(vault)
+    assert list(audit_log.entries()) == []
+    _answer(desk)
+    gap, decision = (_entry(audit_log, index) for index in range(2))
+    assert (gap["_t"], gap["reason"], gap["unacknowledged"]) == ("gap/v1", "not-made", 2)
+    assert decision["status"] == "answered"
+
+
+def test_pipeline_shows_nothing_where_the_patients_key_was_altered(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    desk = make_desk()
+    _answer(desk)
+    (stored,) = audit_log.vault.store.keys_not_under("")
+    altered = Rewrapped(stored.key_ref, stored.wrapped, stored.wrapped[:-1] + bytes([stored.wrapped[-1] ^ 1]))
+    audit_log.vault.store.replace_wrapped([altered], stored.wrapping_key)
+    with pytest.raises(NotRecordedError):
+        _answer(desk)
+    assert len(list(audit_log.entries())) == 1
+
+
+def test_pipeline_asks_the_vault_once(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    """The key's life is the call's: the answer comes from what the vault said at its beginning, and it isn't kept after."""
+    desk, asked = make_desk(quiet=Quiet(timedelta(hours=1), per_user=True)), []
+    _answer(desk)
+    connection = audit_log.vault.store._reader  # type: ignore[attr-defined]
+    connection.set_profile(lambda statement, _nanoseconds: asked.append(statement))
+    for _ in range(3):
+        _answer(desk)
+    assert len([statement for statement in asked if "patient_keys" in statement]) == 3
 
 
 def test_pipeline_leaves_no_model_page_out_of_nothing(make_desk: MakeDesk) -> None:
