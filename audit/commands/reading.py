@@ -105,7 +105,7 @@ def _report_lines(summary: LogSummary) -> Iterator[str]:
 
 
 def _print_table(found: Iterable[EntrySummary]) -> None:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         _COLUMNS,
         *((str(one.index), one.time, one.type, one.status, one.service, one.model, one.entry_id) for one in found),
     ]
