@@ -25,10 +25,10 @@ _names = itertools.count()
 
 @pytest.fixture(scope="session", name="postgresql")
 def postgresql_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
-    """The server, with a certificate for 127.0.0.1 that it signed itself; wal_recycle is off, as a site is to have it."""
+    """The server, with a certificate for 127.0.0.1 that it signed itself."""
     need("initdb")
     certificate, key = write_certificate(tmp_path_factory.mktemp("postgresql"))
-    with running_postgresql(certificate=certificate, key=key, wal_recycle="off", autovacuum="off") as server:
+    with running_postgresql(certificate=certificate, key=key, autovacuum="off") as server:
         yield server
 
 

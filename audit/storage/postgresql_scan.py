@@ -106,14 +106,19 @@ class PostgresqlScan:
         self._session.script(f"CLOSE {cursor}")
 
     def _digest(self, table: str, column: str, *, by_index: bool) -> Row:
-        """How many rows there are, and a sum over the column: through the index alone, or through the table alone."""
-        ways = {"enable_seqscan": not by_index, "enable_indexscan": by_index, "enable_indexonlyscan": False}
-        settings = "; ".join(f"SET LOCAL {way} = {'on' if on else 'off'}" for way, on in ways.items())
-        # Ordered, so that the planner has a reason to take this index: what else could it do without a sort.
-        ordered = f"SELECT {column} AS v FROM {table} ORDER BY {column}"  # noqa: S608 - fixed names
-        statement = f"SELECT count(v), sum(hashtext(v::text)::bigint)::text FROM ({ordered}) AS o"  # noqa: S608
-        sorting = f"SET LOCAL enable_sort = {'off' if by_index else 'on'}; SET LOCAL enable_bitmapscan = off"
-        return self._session.script(f"{settings}; {sorting}; {statement}")[0]
+        """How many rows there are, and a sum over the column: through the index, or through the table alone."""
+        ways = {
+            "seqscan": not by_index,
+            "indexscan": by_index,
+            "indexonlyscan": False,
+            "bitmapscan": False,
+            "sort": False,
+        }
+        settings = "".join(f"SET LOCAL enable_{way} = {'on' if on else 'off'}; " for way, on in ways.items())
+        order = f" ORDER BY {column}" if by_index else ""  # which this index alone gives without a sort
+        rows = f"SELECT {column} AS value FROM {table}{order}"  # noqa: S608 - fixed names
+        digest = "count(value), sum(hashtext(value::text)::bigint)::text"
+        return self._session.script(f"{settings}SELECT {digest} FROM ({rows}) AS ordered")[0]  # noqa: S608
 
     def _check_pages(self) -> None:
         """Walks the pages of every index, where amcheck is there and this role may call it."""

@@ -1,62 +1,72 @@
 """Leaving no copy of what was erased in the files of a PostgreSQL server.
 
-PostgreSQL never overwrites a row: an UPDATE or DELETE leaves the old one in its page, and the write-ahead log holds the page
-and the row besides. So:
+PostgreSQL never overwrites a row: an UPDATE or DELETE leaves the old one in its page, and the write-ahead log holds the row and
+often the page besides. So:
 
-(1) VACUUM FULL writes the tables anew, with what lives, and frees the old files; the tables are locked meanwhile;
-(2) pg_switch_wal ends the segment that holds the old rows, and a CHECKPOINT takes away every segment before it, and the old
-    tables' files.
+(1) VACUUM FULL writes the tables anew, with what lives, and frees the old files; the tables are locked meanwhile, so a large
+    one is best scrubbed at night: appends fail closed for as long;
+(2) the segment of the write-ahead log is ended, and a checkpoint takes away every segment before it, and the old files;
+(3) what it took away are, as PostgreSQL comes (`wal_recycle = on`), the next segments' files, old bytes and all. So each is
+    begun and ended in turn, which fills it with zeros; some 16 MB each are written for it;
+(4) no segment that was written before (2) is there any more.
 
 What the site must see to, since no client can:
-    wal_recycle = off           else old segments are renamed and keep their bytes until written over; it is required here
-    wal_keep_size, replication  segments are kept until the standby has them; for a slot that nobody reads, for ever
-    archive and backups         keep what was erased until they expire: their retention is part of the promise to the
-                                patient. A restored backup brings destroyed keys back: erase again what has an erasure/v1 entry
-    log_statement and the like  log_parameter_max_length = 0, or a statement that is logged takes its values along
-    the volume                  freed blocks hold the bytes until they are used again, as after any deletion of a file
+    wal_recycle = off       makes (3) short
+    replication slots,      keep segments until a standby or the archive has them; then (4) is an error that says so, and a slot
+    wal_keep_size, archive  that nobody reads keeps them for ever
+    standbys                have the same segments to lose; the bytes go as they follow, if they too have wal_recycle = off
+    archive and backups     keep what was erased until they expire: their retention is part of the promise to the patient. A
+                            restored backup brings destroyed keys back: erase again what has an erasure/v1 entry
+    log_statement and such  log_parameter_max_length = 0, or a statement that is logged takes its values along
+    the volume              freed blocks hold the bytes until they are used again, as after any deletion of a file
 
-The role needs what only a table's owner may (VACUUM FULL), pg_checkpoint (or be superuser), and EXECUTE on pg_switch_wal().
+Rights it takes: of the tables' owner (VACUUM FULL); pg_checkpoint, pg_monitor and EXECUTE on pg_switch_wal(), or a superuser's.
 Statistics hold no samples of these columns: `postgresql_schema`.
 """
 
+import time
 from collections.abc import Sequence
 
 from audit.errors import StorageError
 from audit.storage.postgresql_session import Session
 
+# 16 GB of old segments; a server that keeps more has something else to be looked at first.
+_MAX_SEGMENTS = 1_024
+# An archive or a standby that keeps up has a segment within a second or two.
+_TRIES, _PAUSE_S = 10, 0.3
+_SEGMENT = "name ~ '^[0-9A-F]{24}$'"
+
 
 def scrub_tables(session: Session, tables: Sequence[str]) -> None:
-    """Leaves of these tables only what lives; any other copy that the server is known to keep is an error.
+    """Leaves only what lives of these tables, in the server's files.
 
     Raises:
         StorageError: the role may not do it, or the server keeps old segments of its write-ahead log.
     """
     session.warnings()
-    for table in tables:
+    for table in tables:  # (1)
         session.script(f"VACUUM (FULL) {table}")
         if session.warnings():
             message = f"store: scrub: no right to rewrite {table}; expected its owner"
             raise StorageError(message)
-    # The commit of VACUUM FULL may end in this segment, and the checkpoint's own record comes after the switch.
-    session.script("SELECT pg_switch_wal()")
+    last = _end_segment(session)  # (2)
     session.script("CHECKPOINT")
-    row = session.row(
-        "SELECT current_setting('wal_recycle'), current_setting('wal_keep_size'),"
-        " (SELECT count(*) FROM pg_replication_slots)::int, current_setting('archive_mode')"
+    count = int(session.script(f"SELECT count(*)::int FROM pg_ls_waldir() WHERE {_SEGMENT}")[0][0])  # noqa: S608 - fixed text
+    for _ in range(min(count, _MAX_SEGMENTS)):  # (3)
+        _end_segment(session)
+    for _ in range(_TRIES):  # (4)
+        session.script("CHECKPOINT")
+        kept = session.row(f"SELECT count(*)::int FROM pg_ls_waldir() WHERE {_SEGMENT} AND name <= $1", last)  # noqa: S608
+        if kept == [0]:
+            return
+        time.sleep(_PAUSE_S)
+    message = (
+        "store: scrubbed, but a replication slot, wal_keep_size or the archive keeps old write-ahead log; scrub again"
     )
-    kept = [] if row is None else _kept(*row)
-    if kept:
-        message = f"store: scrubbed, but the write-ahead log may keep copies: {', '.join(kept)}"
-        raise StorageError(message)
+    raise StorageError(message)
 
 
-def _kept(recycle: str, keep_size: str, slots: int, archive: str) -> list[str]:
-    """Why old segments may still be there, or elsewhere."""
-    reasons = []
-    if recycle != "off":
-        reasons.append(f"wal_recycle={recycle}, expected off")
-    if keep_size not in ("0", "0MB"):
-        reasons.append(f"wal_keep_size={keep_size}")
-    if slots:
-        reasons.append(f"{slots} replication slots")
-    return reasons
+def _end_segment(session: Session) -> str:
+    """The segment that was ended: all of it is written, zeros to its end. One without a record wouldn't be."""
+    session.script("SELECT pg_logical_emit_message(false, 'bedside', '')")
+    return str(session.script("SELECT pg_walfile_name(pg_switch_wal())")[0][0])

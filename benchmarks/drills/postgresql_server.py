@@ -32,6 +32,11 @@ _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 _USERS = ("postgres", "nobody")
 _OWNER = "log_owner"
 _DATABASE = "logs"
+# What `audit.storage.postgresql_scrub` needs of a role that owns its schema.
+_SCRUB_RIGHTS = (
+    f"GRANT pg_checkpoint, pg_monitor TO {_OWNER}",
+    f"GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {_OWNER}",
+)
 _START_DEADLINE_S = 30.0
 _STOP_DEADLINE_S = 20.0
 
@@ -165,7 +170,7 @@ class PostgresqlServer:
 def running_postgresql(
     folder: Path | None = None, *, certificate: Path | None = None, key: Path | None = None, **settings: str
 ) -> Iterator[PostgresqlServer]:
-    """A server with an empty database, its owner no superuser; `settings` as in postgresql.conf.
+    """A server with an empty database, its owner no superuser, but one who may scrub; `settings` as in postgresql.conf.
 
     It lies in a new folder under `folder` (default: the temporary folder), which the server's user must be able to reach.
 
@@ -180,12 +185,9 @@ def running_postgresql(
     try:
         _make_cluster(server, certificate, key)
         server.start()
-        setup = (
-            f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{server.password}'",
-            f"CREATE DATABASE {_DATABASE} OWNER {_OWNER}",
-        )
-        for statement in setup:
-            _first(server, statement)
+        _first(server, f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{server.password}'")
+        _first(server, f"CREATE DATABASE {_DATABASE} OWNER {_OWNER}")
+        server.administer(*_SCRUB_RIGHTS)
         yield server
     finally:
         server.resume()

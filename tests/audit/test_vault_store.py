@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from audit.errors import HoldError, StorageError
+from audit.merkle import TreeSize
+from audit.storage import StoredCheckpoint
+from audit.storage.opening import PostgresqlPlace
+from audit.storage.postgresql_schema import create_schema
+from audit.storage.postgresql_url import load_database_url
+from audit.storage.vault_postgresql import PostgresqlVaultStore
 from audit.storage.vault_sqlite import SqliteVaultStore, create_vault
 from audit.storage.vault_store import CustodyRequest, Hold, Rewrapped, VaultStore, WrappedKey
 
@@ -20,19 +26,32 @@ REQUEST = CustodyRequest("ab" * 16, "erase", b"\x00body", "requested", NOW, (b"\
 OpenStore = Callable[[], VaultStore]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the same vault each time, as another process would."""
     opened: list[VaultStore] = []
-    create_vault(tmp_path)
+    open_it = (
+        _sqlite(tmp_path) if request.param == "sqlite" else _postgresql(request.getfixturevalue("postgresql_place")())
+    )
 
     def open_one() -> VaultStore:
-        opened.append(SqliteVaultStore(tmp_path))
+        opened.append(open_it())
         return opened[-1]
 
     yield open_one
     for store in opened:
         store.close()
+
+
+def _sqlite(folder: Path) -> OpenStore:
+    create_vault(folder)
+    return lambda: SqliteVaultStore(folder)
+
+
+def _postgresql(place: PostgresqlPlace) -> OpenStore:
+    url = load_database_url(place.database_url_file)
+    create_schema(url, place.schema, StoredCheckpoint(TreeSize(0), b"note"))
+    return lambda: PostgresqlVaultStore(lambda: url, place.schema)
 
 
 @pytest.fixture
