@@ -46,7 +46,7 @@ WRAPPING_FILE, OLD_WRAPPING_FILE = "wrapping.key", "wrapping.old.key"
 DESTROYED = "destroyed "
 _WATCHED = (SIGNING_FILE, NEXT_SIGNING_FILE, INDEX_FILE, WRAPPING_FILE, OLD_WRAPPING_FILE)
 _SKEY_PREFIX = "PRIVATE+KEY+"
-_SEED_BYTES = 32
+SEED_BYTES = 32
 _READ_AGAIN_S = 1.0  # so that a token which is away isn't asked with each batch
 _READ_TRIES = 5
 
@@ -100,7 +100,7 @@ def init_keys(
         KeyFileError: a key file is there already, or a token doesn't hold the key.
         FormatError: `origin` can't be a key name.
     """
-    signing = signing_uri or format_skey(origin, random_bytes(_SEED_BYTES))
+    signing = signing_uri or format_skey(origin, random_bytes(SEED_BYTES))
     wrapping = wrapping_uri or random_bytes(WRAPPING_KEY_BYTES).hex()
     signer = make_signer(signing, origin)
     make_wrapper(wrapping, random_bytes)
@@ -230,7 +230,7 @@ def parse_skey(text: str, key_type: int = ED25519) -> tuple[str, bytes]:
         typed = parse_base64(parts[-1], "signing key")
     except FormatError:
         raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key") from None
-    if not text.startswith(_SKEY_PREFIX) or len(parts) != 3 or len(typed) != 1 + _SEED_BYTES or typed[0] != key_type:
+    if not text.startswith(_SKEY_PREFIX) or len(parts) != 3 or len(typed) != 1 + SEED_BYTES or typed[0] != key_type:
         raise KeyFileError("signing key: expected PRIVATE+KEY+name+id+key")
     name, key_id, seed = parts[0], parts[1], typed[1:]
     if _verifier_key(name, key_type, seed).key_id.hex() != key_id:

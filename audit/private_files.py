@@ -10,6 +10,8 @@ from pathlib import Path
 
 from audit.errors import KeyFileError
 
+_DRAFT = ".draft-"
+
 
 def read_private(path: Path) -> str:
     """The text of a key file; its owner and mode are looked at through the open file, so nothing can be swapped."""
@@ -60,6 +62,15 @@ def destroy_file(path: Path) -> None:
     sync_directory(path.parent)
 
 
+def clear_drafts(directory: Path) -> None:
+    """Removes what writers that were killed have left, overwritten unless it got its name before."""
+    for draft in directory.glob(f".*{_DRAFT}*"):
+        if draft.stat().st_nlink == 1:
+            destroy_file(draft)
+        else:
+            draft.unlink()
+
+
 def sync_directory(path: Path) -> None:
     """Makes what was made, renamed or removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -70,7 +81,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _write_draft(path: Path, text: str, mode: int) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}{_DRAFT}{os.getpid()}")
     draft.unlink(missing_ok=True)  # left by a process of the same number that was killed
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from audit.errors import KeyFileError
-from audit.private_files import destroy_file, read_private, replace_file, write_key_file
+from audit.private_files import clear_drafts, destroy_file, read_private, replace_file, write_key_file
 
 
 def test_private_files_are_written_whole_with_their_mode_and_nothing_beside(tmp_path: Path) -> None:
@@ -39,3 +39,13 @@ def test_private_files_are_overwritten_before_they_go(tmp_path: Path) -> None:
     assert not path.exists()
     assert other.read_bytes() == bytes(7)
     destroy_file(path)
+
+
+def test_private_files_left_half_written_are_cleared_and_finished_ones_kept(tmp_path: Path) -> None:
+    path, half, linked = tmp_path / "one.key", tmp_path / ".two.key.draft-1", tmp_path / ".one.key.draft-2"
+    write_key_file(path, "secret", 0o600)
+    half.write_text("half")
+    linked.hardlink_to(path)  # killed between giving the name and clearing up
+    clear_drafts(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert read_private(path) == "secret"
