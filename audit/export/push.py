@@ -104,7 +104,12 @@ def bundle(resources: Iterable[Json], sending: Sending) -> Json:
 
 def ndjson(resources: Iterable[Json]) -> bytes:
     """The resources, one to a line."""
-    return b"".join(_encode(resource) + b"\n" for resource in resources)
+    return b"".join(json_line(resource) for resource in resources)
+
+
+def json_line(document: Json) -> bytes:
+    """The document in one line."""
+    return _encode(document) + b"\n"
 
 
 class _Response(msgspec.Struct):

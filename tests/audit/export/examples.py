@@ -33,6 +33,7 @@ from audit.entry_operations import (
     VerifyEntry,
 )
 from audit.export.records import LogRecord, make_record
+from audit.log import AuditLog
 from audit.merkle import LeafIndex, TreeSize
 
 ORIGIN = "hospital.example/cds-audit/north/1"
@@ -217,3 +218,10 @@ def changed(entry: Entry, **changes: object) -> LogRecord:
 def with_proof(record: LogRecord) -> LogRecord:
     """The record with the bytes of a proof."""
     return replace(record, proof=b"c2sp.org/tlog-proof@v1\nindex 0\n\nnote")
+
+
+def fill(log: AuditLog) -> AuditLog:
+    """The log with the examples in it, in their order; without payloads, which no export opens."""
+    entries = (msgspec.structs.replace(DECISION, payload=None) if one is DECISION else one for one in EXAMPLES.values())
+    log.append_all([(format_entry(entry), None) for entry in entries])
+    return log

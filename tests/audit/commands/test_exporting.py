@@ -1,0 +1,230 @@
+"""`bedside audit export`: files, servers, cursors, and the check of copies, each through the command line."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from audit.commands import add_commands
+from audit.export.cursor import DIRECTORY
+from audit.log import AuditLog
+from audit.outside import Ask
+from audit.storage import Query
+from audit.storage.opening import open_storage
+from tests.audit.export.examples import EXAMPLES, fill
+from tests.audit.export.servers import Request, ask, http_server, make_certificate, tls_collector
+
+FORMATS = ("fhir-auditevent", "provenance", "cef", "otlp")
+SIZE = len(EXAMPLES)
+
+
+def _run(*arguments: object, ask: Ask | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True), ask=ask)
+    parsed = parser.parse_args([str(argument) for argument in arguments])
+    status = parsed.run(parsed)
+    assert isinstance(status, int)
+    return status
+
+
+@pytest.fixture
+def directory(log: AuditLog) -> Path:
+    """A closed log with entries of every kind."""
+    fill(log).close()
+    return log.config.directory
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("proofs", [False, True])
+def test_a_file_of_each_format_passes_the_check(
+    directory: Path, tmp_path: Path, name: str, proofs: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if proofs and name in ("cef", "otlp"):
+        return
+    out = tmp_path / "out"
+    assert _run("export", name, "--log", directory, "-o", out, *(["--proofs"] if proofs else [])) == 0
+    lines = out.read_text().removesuffix("\n").split("\n")
+    assert len(lines) == {"fhir-auditevent": SIZE + 5, "provenance": 1}.get(name, SIZE + 1)
+    assert _run("export", "check", out, "--log", directory) == 0
+    assert f"{len(lines)} of {len(lines)} lines are copies" in capsys.readouterr().out
+
+
+def test_the_check_names_the_lines_that_are_no_copies(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    _run("export", "cef", "--log", directory, "-o", out)
+    lines = out.read_text().split("\n")
+    lines[0] = lines[0].replace("outcome=answered", "outcome=failed")
+    lines[1] = lines[1].replace("cn1=1 ", "cn1=9999 ")
+    lines[2] = "something else"
+    out.write_text("\n".join(lines))
+    assert _run("export", "check", out, "--log", directory) == 1
+    output = capsys.readouterr().out
+    assert "line 1: first bad index 0, copy: another value than the log's at extension.outcome" in output
+    assert "line 2: the log has no entry 9999" in output
+    assert "line 3: CEF: expected CEF:0" in output
+    assert f"{SIZE - 2} of {SIZE + 1} lines" in output
+
+
+def test_an_empty_file_is_no_copy(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert _run("export", "check", tmp_path / "empty", "--log", directory) == 1
+
+
+def test_without_a_file_it_is_printed_from_where_it_was_asked(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("export", "otlp", "--log", directory, "--from", SIZE - 1) == 0
+    lines = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert len(lines) == 2  # the last example, and the look itself
+
+
+def test_each_export_is_an_entry_before_anything_leaves(directory: Path, tmp_path: Path) -> None:
+    assert _run("export", "cef", "--log", directory, "-o", tmp_path / "out", "--reason", "siem-test") == 0
+    storage = open_storage(directory)
+    try:
+        (newest,) = storage.find(Query(limit=1))
+        entry = json.loads(storage.entry(newest.index) or b"")
+    finally:
+        storage.close()
+    assert (entry["_t"], entry["action"], entry["results"], entry["reason"]) == (
+        "access/v1",
+        "export",
+        SIZE,
+        "siem-test",
+    )
+
+
+def test_cef_goes_over_tls_and_continues_where_it_was_acknowledged(directory: Path, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path, "collector")
+    with tls_collector(certificate) as collector:
+        to = ("--to", f"syslog+tls://localhost:{collector.port}", "--ca", certificate.certificate)
+        assert _run("export", "cef", "--log", directory, *to) == 0
+        assert _run("export", "cef", "--log", directory, *to) == 0
+    assert [data.count(b"CEF:0|") for data in collector.received] == [SIZE + 1, 1]
+    assert len(list((directory / DIRECTORY).glob("cef-*.json"))) == 1
+
+
+def test_what_fails_leaves_the_cursor_and_exits_with_2(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, other = make_certificate(tmp_path, "collector"), make_certificate(tmp_path, "other")
+    with tls_collector(certificate) as collector:
+        to = ("--to", f"syslog+tls://localhost:{collector.port}", "--ca", other.certificate)
+        assert _run("export", "cef", "--log", directory, *to) == 2
+    assert "certificate not trusted" in capsys.readouterr().err
+    assert list((directory / DIRECTORY).glob("*.json")) == []
+
+
+def _answer(requests: list[Request]) -> tuple[int, Mapping[str, str], bytes]:
+    document = requests[-1].document
+    if document.get("resourceType") != "Bundle":
+        return 200, {}, b"{}"
+    entries = [{"response": {"status": "201"}} for _ in document["entry"]]
+    return 200, {}, json.dumps({"resourceType": "Bundle", "entry": entries}).encode()
+
+
+@pytest.mark.parametrize("name", ["fhir-auditevent", "provenance", "otlp"])
+def test_http_formats_go_by_the_way_out_that_was_handed_in(directory: Path, tmp_path: Path, name: str) -> None:
+    headers = tmp_path / "headers"
+    headers.write_text("Authorization: Bearer t0ken\nX-Tenant: north\n")
+    headers.chmod(0o600)
+    requests: list[Request] = []
+
+    def respond(request: Request) -> tuple[int, Mapping[str, str], bytes]:
+        requests.append(request)
+        return _answer(requests)
+
+    with http_server(respond) as url:
+        assert _run("export", name, "--log", directory, "--to", url, "--headers", headers, ask=ask) == 0
+    assert requests
+    assert all(request.headers["authorization"] == "Bearer t0ken" for request in requests)
+    assert all(request.headers["x-tenant"] == "north" for request in requests)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("otlp", "--to", "http://127.0.0.1/"), "outbound configuration"),
+        (("fhir-auditevent", "--to", "http://127.0.0.1/"), "outbound configuration"),
+        (("cef", "--to", "tcp://127.0.0.1:514"), "syslog+tls://host:port"),
+        (("cef", "--follow"), "--follow"),
+        (("cef", "--to", "syslog+tls://127.0.0.1:1", "--ca", "/nowhere.pem"), "nowhere.pem"),
+    ],
+)
+def test_usage_is_told(
+    directory: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("export", *arguments, "--log", directory) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_headers_that_others_can_read_are_refused(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers = tmp_path / "headers"
+    headers.write_text("Authorization: Bearer t0ken\n")
+    headers.chmod(0o644)
+    assert _run("export", "otlp", "--log", directory, "--to", "http://127.0.0.1/", "--headers", headers, ask=ask) == 2
+    error = capsys.readouterr().err
+    assert "0600" in error
+    assert "t0ken" not in error
+
+
+def test_a_rolled_back_log_is_told_by_exit_3(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    certificate = make_certificate(tmp_path, "collector")
+    with tls_collector(certificate) as collector:
+        to = ("--to", f"syslog+tls://localhost:{collector.port}", "--ca", certificate.certificate, "--cursor", "siem")
+        assert _run("export", "cef", "--log", directory, *to) == 0
+        cursor = directory / DIRECTORY / "siem.json"
+        state = json.loads(cursor.read_text())
+        head = state["head"].split("\n")
+        cursor.write_text(json.dumps(state | {"head": "\n".join([head[0], "999", *head[2:]])}))
+        assert _run("export", "cef", "--log", directory, *to) == 3
+    assert "rolled back" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_following_delivers_what_comes_later(directory: Path, tmp_path: Path) -> None:
+    out = tmp_path / "siem.ndjson"
+    source = f"""
+import sys, argparse
+from audit.commands import add_commands
+parser = argparse.ArgumentParser()
+add_commands(parser.add_subparsers(required=True))
+parsed = parser.parse_args(["export", "otlp", "--log", {str(directory)!r}, "-o", {str(out)!r}, "--follow", "--every", "0.05"])
+sys.exit(parsed.run(parsed))
+"""
+    process = subprocess.Popen([sys.executable, "-c", source], stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for_lines(out, SIZE + 1)
+        assert _run("show", "0", "--log", directory) == 0  # a look, which is an entry
+        _wait_for_lines(out, SIZE + 2)
+        process.send_signal(2)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        assert process.stderr is not None
+        error = process.stderr.read()
+        process.stderr.close()
+    assert f"stopped before index {SIZE + 2}" in error
+    assert _run("export", "check", out, "--log", directory) == 0
+
+
+def _wait_for_lines(path: Path, count: int) -> None:
+    for _ in range(400):
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            assert path.read_bytes().count(b"\n") == count
+            return
+        time.sleep(0.025)
+    pytest.fail(f"expected {count} lines")
