@@ -1,7 +1,7 @@
 """A process that is killed before its n-th step on disk, for every n: rotating.py VERB DIRECTORY…; prints a line for each.
 
-Each try is a fork of this process, which has no threads yet. A step is a call into the operating system, or one that
-commits; before the n-th of them the fork kills itself, as by kill -9.
+Each try is a fork of this process, which has no threads yet. A step is a call that changes files; before the n-th of them
+the fork kills itself, as by kill -9.
 """
 
 import os
@@ -19,7 +19,7 @@ from audit.rewrapping import rewrap
 from audit.rotation import retire, rotate
 
 ORIGIN = "hospital.example/cds-audit/north/1"
-STEPS = {"link", "rename", "replace", "unlink", "fsync", "pwrite", "ftruncate", "open"}
+STEPS = {"link", "rename", "replace", "unlink", "fsync", "pwrite", "ftruncate"}
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
