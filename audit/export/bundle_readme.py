@@ -47,8 +47,6 @@ Time stamps (RFC 3161): timestamps/SIZE.N.tsr is an authority's answer over the 
 sees that it is over that checkpoint; who signed it and when, OpenSSL tells, given the authority's certificates:
 
     openssl ts -verify -data timestamps/SIZE.checkpoint -in timestamps/SIZE.N.tsr -CAfile authority.pem
-
-(with -token_in where the file holds the token alone, which `openssl ts -reply -token_in -in FILE -text` shows)
 """
 
 

@@ -516,9 +516,11 @@ def check_receipt(data: bytes, log_keys: list[Key], entry: bytes | None, part: s
 def inclusion_root(leaf: bytes, index: int, size: int, path: list[bytes], part: str) -> bytes:
     """The root that the path leads to (RFC 9162 section 2.1.3.2)."""
     position, last, folded = index, size - 1, leaf
+    if any(len(value) != 32 for value in (leaf, *path)):
+        raise Invalid(part, "expected hashes of 32 bytes")
     for sibling in path:
-        if last <= 0 or len(sibling) != 32:
-            raise Invalid(part, "the path is too long, or a hash isn't 32 bytes")
+        if last <= 0:
+            raise Invalid(part, "the path is too long")
         if position & 1 or position == last:
             folded = node_hash(sibling, folded)
             while position and not position & 1:

@@ -8,27 +8,19 @@ import pytest
 
 from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.directory_scan import is_published_log, verify_folder
-from audit.entry import format_entry
-from audit.entry_operations import KeyRotationEntry, SwitchEntry
 from audit.errors import AuditError, ForkError, RollbackError, VerificationError
 from audit.keys import Ed25519Signer
 from audit.merkle import Sha256, TreeSize
-from audit.note import VerifierKey, format_vkey, parse_vkey
+from audit.note import parse_vkey
 from audit.publish import Publisher
 from audit.verify import Trust
+from tests.audit.export.bundles import rotation_entry, switch_entry
 from tests.audit.memory_tree import ORIGIN, SIGNER, MemoryTree, plain_entries
 
 KEYS = (SIGNER.verifier_key,)
 TRUST = Trust(KEYS, ORIGIN)
 TESSERA = Path(__file__).parent.parent / "vectors" / "audit" / "tessera_log"
 TESSERA_KEY = parse_vkey("example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx")
-
-
-def switch_entry(number: int) -> bytes:
-    """An entry of ours, small."""
-    fields: dict[str, Any] = {"time": "2026-03-01T08:00:00.000000Z", "clock": "synchronised", "tenant": "north"}
-    fields |= {"scope": "model", "name": "prevent_cvd", "off": True, "reason": "drill", "operator": None}
-    return format_entry(SwitchEntry(id=f"{number:032x}", **fields))
 
 
 def _published(folder: Path, size: int, entry: Callable[[int], bytes] = switch_entry) -> MemoryTree:
@@ -254,17 +246,11 @@ def test_directory_scan_of_any_damage_raises_nothing_foreign(folder: Path) -> No
         path.write_bytes(kept)
 
 
-def _rotation(number: int, action: str, key: VerifierKey) -> bytes:
-    fields: dict[str, Any] = {"time": "2026-03-01T08:00:00.000000Z", "clock": "synchronised", "tenant": "north"}
-    fields |= {"purpose": "signing", "key_id": key.key_id.hex(), "reason": "scheduled", "operator": None}
-    return format_entry(KeyRotationEntry(id=f"{number:032x}", action=action, vkey=format_vkey(key), **fields))
-
-
 def test_directory_scan_holds_keys_to_the_sizes_at_which_the_log_has_them_in_force(tmp_path: Path) -> None:
     fresh = Ed25519Signer(ORIGIN, bytes([9] * 32))
     keys = (*KEYS, fresh.verifier_key)
-    entries = [switch_entry(0), _rotation(1, "introduce", fresh.verifier_key), switch_entry(2)]
-    entries += [_rotation(3, "retire", KEYS[0]), switch_entry(4)]
+    entries = [switch_entry(0), rotation_entry(1, "introduce", fresh.verifier_key), switch_entry(2)]
+    entries += [rotation_entry(3, "retire", KEYS[0]), switch_entry(4)]
     for size, signers, good in [
         (1, [SIGNER], True),
         (2, [SIGNER, fresh], True),
