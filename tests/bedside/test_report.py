@@ -118,7 +118,7 @@ def test_report_leaves_the_log_as_it_is(audit_log: AuditLog, capsys: pytest.Capt
 def test_report_audit_show_prints_feedback(audit_log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
     log = ["--log", str(audit_log.config.directory)]
     assert main(["audit", "show", *log, "--type", "feedback/v1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    _, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all("feedback/v1" in line and "prevent-cvd" in line for line in lines)
     assert main(["audit", "show", *log, lines[-1].split()[0]]) == 0

@@ -8,6 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from audit.entry import parse_entry
+from audit.entry_operations import ModelEntry
+from audit.storage import Query
+from audit.storage.sqlite import SqliteStorage
 from tests.cds_service import patients
 from tests.conformance import calls
 from tests.conformance.hospital import RISK, Hospital, running_hospital, serving
@@ -65,3 +69,15 @@ def restarted(tmp_path: Path) -> tuple[int, int, int]:
 
 def test_nowhere_else_a_restart_makes_no_token_fresh(restarted: tuple[int, int, int]) -> None:
     assert restarted == (200, 401, 200)
+
+
+def test_two_workers_that_start_at_once_tell_a_new_model_once(hospital: Hospital) -> None:
+    for name in ("audit", "auditsouth"):
+        storage = SqliteStorage(hospital.folder / name)
+        try:
+            models = [parse_entry(storage.entry(found.index) or b"") for found in storage.find(Query(type="model/v1"))]
+        finally:
+            storage.close()
+        assert [(entry.model, entry.action) for entry in models if isinstance(entry, ModelEntry)] == [
+            ("prevent_cvd", "deploy")
+        ]

@@ -117,9 +117,9 @@ def test_shutdown_answers_and_records_the_call_in_flight_and_takes_no_other(serv
     (answer,) = answers
     assert answer.status_code == 200
     receipt = answer.json()["extension"][RECEIPT_KEY]
-    assert verify_receipt(receipt["proof"].encode(), Trust(load_vkeys(service.audit / "log.vkey"))).index == 1
+    assert verify_receipt(receipt["proof"].encode(), Trust(load_vkeys(service.audit / "log.vkey"))).index == 2
     assert service.process.wait(WAIT_S) == 0
-    assert "valid: 2 entries" in service.verify()  # the start and the call
+    assert "valid: 3 entries" in service.verify()  # the start, its model, and the call
 
 
 def test_shutdown_of_a_service_that_is_still_starting_is_at_once(tmp_path: Path) -> None:
@@ -140,4 +140,4 @@ def test_shutdown_is_not_held_up_by_an_idle_connection(service: Stoppable, asked
         assert idle.recv(4_096).startswith(b"HTTP/1.1 200")
         service.process.send_signal(asked)
         assert service.process.wait(5) == 0
-    assert "valid: 1 entr" in service.verify()
+    assert "valid: 2 entries" in service.verify()  # the start and its model
