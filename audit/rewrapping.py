@@ -79,7 +79,8 @@ def rewrap(
         count = _rewrap_all(log, old, random_bytes)  # (4)
         gone = _destroy(old, random_bytes)  # (5)
         _note(log, now, DESTROY, gone, reason)  # (6)
-        destroy_file(old)  # (7)
+        old.unlink()  # (7)
+        sync_directory(keys)
         return RewrapReport(log.keys.wrapper.key_id, count)
 
 
