@@ -99,8 +99,8 @@ def check_timestamp(
     decoded = _decode(response)
     if decoded.tst_info.message_imprint.hash_algorithm != _SHA256:  # (1)
         raise TimestampError("time stamp: expected one over SHA-256")
-    verifier = VerifierBuilder(policy_id=policy, roots=list(roots), nonce=nonce).build()
     try:
+        verifier = VerifierBuilder(policy_id=policy, roots=list(roots), nonce=nonce).build()
         verifier.verify(decoded, sha256(note).digest())  # (1) (2) (3)
     except (ResponseError, ValueError) as exc:
         message = f"time stamp: {exc}"

@@ -182,8 +182,11 @@ class Storage(Reader, Protocol):
         """The latest time that any entry says, not always the newest entry's: a clock may have gone back."""
         ...
 
-    def keep_anchor(self, anchor: Anchor) -> None:
-        """Stores it durably; the same authority's newer anchor stands beside its older ones."""
+    def keep_anchor(self, anchor: Anchor) -> bool:
+        """Stores it durably, beside the authority's older ones; False where it gave one for this size, which stays.
+
+        An entry names what is kept, so it must not be replaced, also where two hosts ask at once.
+        """
         ...
 
     def anchors(self, kind: str | None = None) -> list[Anchor]:

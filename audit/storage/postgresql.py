@@ -133,9 +133,9 @@ class PostgresqlStorage:
     def anchors(self, kind: str | None = None) -> list[Anchor]:
         return self._read(lambda rows: rows.anchors(kind))
 
-    def keep_anchor(self, anchor: Anchor) -> None:
+    def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:
-            transaction.keep_anchor(anchor)
+            return transaction.keep_anchor(anchor)
 
     def scrub(self) -> None:
         """As `postgresql_scrub` says, for the payloads; appends wait meanwhile, and fail closed where it takes seconds.

@@ -218,10 +218,15 @@ class PostgresqlTransaction:
         self._commit([])
         return tuple(LeafIndex(row[0]) for row in taken)
 
-    def keep_anchor(self, anchor: Anchor) -> None:
-        """Stores it in a transaction of its own."""
-        row = (anchor.size, anchor.kind, anchor.authority, anchor.evidence, anchor.time)
-        self._commit([("INSERT INTO anchors VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", row)])
+    def keep_anchor(self, anchor: Anchor) -> bool:
+        """Stores it in a transaction of its own, unless it is there already."""
+        place = (anchor.size, anchor.kind, anchor.authority)
+        found = "SELECT 1 FROM anchors WHERE size = $1 AND kind = $2 AND authority = $3"
+        if self._session.row(found, *place) is not None:
+            return False
+        row = (*place, anchor.evidence, anchor.time)
+        self._commit([("INSERT INTO anchors VALUES ($1, $2, $3, $4, $5)", row)])
+        return True
 
     def roll_back(self) -> None:
         """Ends the transaction without a trace."""

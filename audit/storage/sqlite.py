@@ -125,9 +125,9 @@ class SqliteStorage:
         with self._reading() as reader:
             return reader.anchors(kind)
 
-    def keep_anchor(self, anchor: Anchor) -> None:
+    def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:
-            transaction.keep_anchor(anchor)
+            return transaction.keep_anchor(anchor)
 
     def scrub(self) -> None:
         """Moves the write-ahead log into the file, where secure_delete has overwritten what was erased, and cuts it off.

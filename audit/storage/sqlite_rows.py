@@ -145,11 +145,15 @@ class SqliteTransaction:
         self._commit()
         return found
 
-    def keep_anchor(self, anchor: Anchor) -> None:
-        """Stores it in a transaction of its own."""
-        row = (anchor.size, anchor.kind, anchor.authority, anchor.evidence, anchor.time)
-        self._connection.execute("INSERT OR REPLACE INTO anchors VALUES (?, ?, ?, ?, ?)", row)
+    def keep_anchor(self, anchor: Anchor) -> bool:
+        """Stores it in a transaction of its own, unless it is there already."""
+        place = (anchor.size, anchor.kind, anchor.authority)
+        found = self._row("SELECT 1 FROM anchors WHERE size = ? AND kind = ? AND authority = ?", *place)
+        if found is not None:
+            return False
+        self._connection.execute("INSERT INTO anchors VALUES (?, ?, ?, ?, ?)", (*place, anchor.evidence, anchor.time))
         self._commit()
+        return True
 
     def close(self) -> None:
         self._connection.close()

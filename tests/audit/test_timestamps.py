@@ -151,6 +151,11 @@ def test_timestamp_cut_short_is_refused(authority: TimeAuthority, stamped: bytes
         check_timestamp(stamped[: min(end, len(stamped) - 1)], NOTE, load_roots(authority.roots))
 
 
+def test_timestamp_without_a_root_to_trust_proves_nothing(stamped: bytes) -> None:
+    with pytest.raises(TimestampError, match="at least one root"):
+        check_timestamp(stamped, NOTE, ())
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
 def test_timestamp_roots_must_be_certificates(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
