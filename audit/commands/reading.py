@@ -1,7 +1,8 @@
-"""show, search, report: the verbs that look into a log. Each look is itself an entry, durable before anything is printed."""
+"""show, search, timeline, report: the verbs that look into a log. Each look is an entry, durable before anything is printed."""
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -9,15 +10,19 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from audit.access import Look
-from audit.commands.opening import note_look, reading
-from audit.commands.running import VALID, Subparsers, add_log, guarded, index_argument
+from audit.access import Look, Visitor, record_access
+from audit.commands.opening import ROLE, appending, note_look, now, reading
+from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument
+from audit.committer import summarise
 from audit.encoding import format_base64
 from audit.entry import format_time
 from audit.log import read_entries, read_entry
 from audit.merkle import LeafIndex, leaf_hash
+from audit.operators import operator_name
+from audit.patients import entries_about
 from audit.storage import EntrySummary, Query
 from audit.summary import LogSummary, summarise_log
+from audit.vault import patient_subject
 
 DEFAULT_REASON = "operations"
 _COLUMNS = ("index", "time", "type", "status", "service", "model", "id")
@@ -27,6 +32,7 @@ def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
     """Adds the verbs."""
     _add_show(subparsers, default_log)
     _add_search(subparsers, default_log)
+    _add_timeline(subparsers, default_log)
     _add_report(subparsers, default_log)
 
 
@@ -67,6 +73,23 @@ def search(arguments: argparse.Namespace) -> int:
         _print_table(found)
     if len(found) == query.limit:
         print(f"{query.limit} entries; more with --before {found[-1].index}", file=sys.stderr)
+    return VALID
+
+
+def timeline(arguments: argparse.Namespace) -> int:
+    """Prints every entry about one patient, in order; the log has to be open for writing, for the look is recorded."""
+    patient_id = arguments.patient_file.read_text("utf-8", "replace").strip()
+    if not patient_id or "\n" in patient_id:
+        print("timeline: expected one patient id in the file", file=sys.stderr)
+        return USAGE
+    with appending(arguments.log) as log:
+        key = log.vault.find(patient_subject(patient_id))
+        found = [] if key is None else list(entries_about(log.entries(), key))
+        visitor = Visitor(operator_name(os.getuid()), ROLE, arguments.reason)
+        record_access(log, visitor, Look("search", len(found), asked={"patient": patient_id}), now())
+    _print_table(summarise(one.index, one.header) for one in found)
+    if key is None:
+        print("no such patient: never seen here, or erased", file=sys.stderr)
     return VALID
 
 
@@ -162,6 +185,13 @@ def _add_search(subparsers: Subparsers, default_log: Path | None) -> None:
         "--limit", type=index_argument, default=100, metavar="N", help="at most N entries (default 100)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _add_timeline(subparsers: Subparsers, default_log: Path | None) -> None:
+    parser = _add(subparsers, default_log, "timeline", timeline, "every entry about one patient; needs the log's keys")
+    parser.add_argument(
+        "--patient-file", type=Path, required=True, metavar="FILE", help="holds the patient's id; never an argument"
+    )
 
 
 def _add_report(subparsers: Subparsers, default_log: Path | None) -> None:

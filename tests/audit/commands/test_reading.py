@@ -131,3 +131,30 @@ def test_reading_an_empty_log(tmp_path, capsys) -> None:
     assert _run("search", "--log", tmp_path / "log") == 0
     assert _run("report", "--log", tmp_path / "log") == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("0 entries")
+
+
+def test_reading_timeline_gives_a_patient_s_entries(tmp_path, capsys, make_log, open_log, decision) -> None:
+    config, _ = make_log()
+    log = open_log(config)
+    key = log.vault.key_for("patient:p-1")
+    for patient in (key, log.vault.key_for("patient:p-2"), key):
+        entry_id = log.new_entry_id()
+        log.record(decision(entry_id, patient=patient.commitment(entry_id)))
+    (tmp_path / "patient").write_text("p-1\n")
+    assert (
+        _run("timeline", "--log", config.directory, "--patient-file", tmp_path / "patient", "--reason", "access") == 0
+    )
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()] == ["index", "0", "2"]
+    (look,) = _looks(config.directory)
+    assert (look.action, look.results, look.reason) == ("search", 2, "access")
+    (tmp_path / "patient").write_text("p-3\n")
+    assert _run("timeline", "--log", config.directory, "--patient-file", tmp_path / "patient") == 0
+    assert "never seen here, or erased" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "\n", "p-1\np-2\n"])
+def test_reading_timeline_of_no_patient_or_several_is_refused(directory, tmp_path, capsys, content) -> None:
+    (tmp_path / "patient").write_text(content)
+    assert _run("timeline", "--log", directory, "--patient-file", tmp_path / "patient") == 2
+    assert "p-1" not in capsys.readouterr().err
