@@ -2,6 +2,7 @@
 
     {"store": "postgresql", "database_url_file": "/etc/bedside/database-url", "schema": "north_1"}
 
+A log that goes on in a new epoch adds "vault_schema": the one that holds the vault, which is the first epoch's.
 So every verb takes a directory, whatever the store; a further store is one more case in each function here.
 """
 
@@ -28,6 +29,11 @@ class PostgresqlPlace:
 
     database_url_file: Path
     schema: str
+    vault_schema: str | None = None
+
+    def following(self, schema: str) -> "PostgresqlPlace":
+        """Another schema of the same database, with the same vault."""
+        return PostgresqlPlace(self.database_url_file, schema, self.vault_schema or self.schema)
 
 
 def read_place(directory: Path) -> PostgresqlPlace | None:
@@ -41,9 +47,13 @@ def read_place(directory: Path) -> PostgresqlPlace | None:
         return None
     try:
         found = json.loads(path.read_text("utf-8"))
-        if found.pop("store") != "postgresql" or set(found) != {"database_url_file", "schema"}:
+        if found.pop("store") != "postgresql" or set(found) - {"vault_schema"} != {"database_url_file", "schema"}:
             raise ValueError
-        return PostgresqlPlace(directory / found["database_url_file"], str(found["schema"]))
+        return PostgresqlPlace(
+            directory / found["database_url_file"],
+            str(found["schema"]),
+            found.get("vault_schema") and str(found["vault_schema"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         message = f'{STORE_FILE}: expected {{"store": "postgresql", "database_url_file": …, "schema": …}}'
         raise StorageError(message) from exc
@@ -56,6 +66,8 @@ def write_place(directory: Path, place: PostgresqlPlace) -> None:
         StorageError: the directory names a store already.
     """
     value = {"store": "postgresql", "database_url_file": str(place.database_url_file), "schema": place.schema}
+    if place.vault_schema is not None:
+        value["vault_schema"] = place.vault_schema
     try:
         with (directory / STORE_FILE).open("x", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
@@ -103,7 +115,9 @@ def open_vault(
     """
     found = read_place(directory)
     if found is not None:
-        vault: VaultStore = _postgresql().open_vault(found.database_url_file, found.schema, wait_s)
+        vault: VaultStore = _postgresql().open_vault(
+            found.database_url_file, found.vault_schema or found.schema, wait_s
+        )
         return vault
     place = vault_directory or directory
     if create and not (place / VAULT_FILE).exists():
