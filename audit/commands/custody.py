@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,20 @@ from audit.custody import (
 from audit.entry import format_time, parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.errors import ApprovalError, AuditError, CustodyError, KeyFileError
-from audit.keys import Ed25519Signer, format_skey, make_signer, read_private, write_key_file
+from audit.keys import (
+    KEY_DIRECTORY,
+    WRAPPING_FILE,
+    format_skey,
+    make_signer,
+    read_private,
+    write_key_file,
+)
 from audit.merkle import LeafIndex
 from audit.note import Signer, format_vkey
-from audit.pkcs11_uri import is_uri
+from audit.pkcs11 import make_signing_key
+from audit.pkcs11_uri import format_uri, is_uri, parse_uri
 from audit.retention import count_years
+from audit.rewrapping import rewrap
 from audit.storage.vault_store import CustodyRequest
 
 OpenCustody = Callable[[argparse.Namespace], AbstractContextManager[Custody]]
@@ -57,6 +66,9 @@ def add(subparsers: Subparsers, open_custody: OpenCustody) -> None:
     officer = _group(subparsers, "officer", "keys that officers sign with").add_parser("new", help="make a key")
     officer.add_argument("name", help="as it will stand in the configuration")
     officer.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="key file to make, 0600")
+    officer.add_argument(
+        "--uri", metavar="URI", help="make the key in this token (pkcs11:), and only its URI in the file"
+    )
     officer.set_defaults(run=guarded(new_officer))
 
 
@@ -65,9 +77,12 @@ def new_officer(arguments: argparse.Namespace) -> int:
     if not _NAME.fullmatch(arguments.name):
         print("officer: expected a name of letters, digits and ._-", file=sys.stderr)
         return USAGE
-    seed = os.urandom(_SEED_BYTES)
-    write_key_file(arguments.output, format_skey(arguments.name, seed), 0o600)
-    vkey = format_vkey(Ed25519Signer(arguments.name, seed).verifier_key)
+    if arguments.uri is None:
+        text = format_skey(arguments.name, os.urandom(_SEED_BYTES))
+    else:
+        text = format_uri(make_signing_key(parse_uri(arguments.uri), os.urandom))
+    write_key_file(arguments.output, text, 0o600)
+    vkey = format_vkey(make_signer(text, arguments.name).verifier_key)
     print(f'[[officers]]\nname = "{arguments.name}"\nvkey = "{vkey}"\nroles = ["privacy-officer"]')
     return VALID
 
@@ -82,12 +97,25 @@ def request_erasure(custody: Custody, arguments: argparse.Namespace) -> int:
 
 def approve_request(custody: Custody, arguments: argparse.Namespace) -> int:
     """Approves a request, and carries it out if that was the last approval it needs."""
+    rotate: str | None = getattr(arguments, "rotate_wrapping_key", None)
+    if rotate == "" and is_uri(read_private(_wrapping_file(custody))):
+        raise KeyFileError("--rotate-wrapping-key: expected the URI of the new key, for the present one is in a token")
     patients = None if arguments.patients is None else custody.lookups(read_patients(arguments.patients))
     row = approve(custody, arguments.request, _signer(arguments), patients)
     if row.state == REQUESTED:
         print(f"request {row.id}: approved; more officers have to")
         return VALID
     _carry_out(custody, row)
+    if rotate is not None:
+        done = rewrap(
+            custody.log.config.directory,
+            lambda: nullcontext(custody.log),
+            custody.clock(),
+            custody.random_bytes,
+            uri=rotate or None,
+            reason="erasure",
+        )
+        print(f"wrapping key {done.key_id}: {done.keys} keys wrapped anew, the old one destroyed")
     return VALID
 
 
@@ -205,6 +233,10 @@ def read_patients(path: Path) -> list[str]:
     return patients
 
 
+def _wrapping_file(custody: Custody) -> Path:
+    return custody.log.config.directory / KEY_DIRECTORY / WRAPPING_FILE
+
+
 def _signer(arguments: argparse.Namespace) -> Signer:
     """The officer's key; one in a token (PKCS#11) says whose it is by `--officer`."""
     text = read_private(arguments.key)
@@ -264,7 +296,13 @@ def _add_erase(group: Any, open_custody: OpenCustody) -> None:
     _add_patients(request)
     _add_signature(request)
     request.add_argument("--override", metavar="LAW", help="the law by which the retention duty may be cut short")
-    _add_approve(group, open_custody)
+    _add_approve(group, open_custody).add_argument(
+        "--rotate-wrapping-key",
+        nargs="?",
+        const="",
+        metavar="URI",
+        help="then wrap all keys anew and destroy the wrapping key, for the erased keys' copies in backups (URI: in a token)",
+    )
     withdraw_parser = _add(group, "withdraw", withdraw_request, open_custody, "end a request that hasn't begun")
     withdraw_parser.add_argument("request", metavar="REQUEST")
     _add(group, "list", list_requests, open_custody, "every request, and who signed")
@@ -293,11 +331,12 @@ def _add_retention(group: Any, open_custody: OpenCustody) -> None:
     )
 
 
-def _add_approve(group: Any, open_custody: OpenCustody) -> None:
+def _add_approve(group: Any, open_custody: OpenCustody) -> argparse.ArgumentParser:
     parser = _add(group, "approve", approve_request, open_custody, "approve a request, and carry it out")
     parser.add_argument("request", metavar="REQUEST")
     _add_key(parser)
     parser.add_argument("--patients", type=Path, metavar="FILE", help="refuse unless it is about these, one id a line")
+    return parser
 
 
 def _add_patients(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +13,12 @@ import pytest
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry, HoldEntry
 from audit.merkle import LeafIndex
-from audit.storage.opening import open_storage
+from audit.pkcs11 import make_wrapping_key
+from audit.pkcs11_uri import format_uri, parse_uri
+from audit.storage.opening import open_storage, open_vault
 from bedside.cli import main
 from tests.audit.custody_log import ORIGIN, make_room
+from tests.softhsm import make_token
 
 LONG_AGO = datetime(2010, 3, 1, 8, tzinfo=UTC)
 
@@ -152,6 +157,51 @@ def test_custody_holds_are_listed_by_line(office: Office) -> None:
     assert office.run("hold", "list", "--patients", office.patients("p3")).out == ""
 
 
+def test_custody_an_erasure_can_take_the_wrapping_key_with_it(office: Office) -> None:
+    wrapping = office.directory / "keys" / "wrapping.key"
+    before, store = wrapping.read_text(), open_vault(office.directory)
+    try:
+        copies = [key.wrapped for key in store.keys_not_under("")]
+    finally:
+        store.close()
+    request = office.request("p1")
+    done = office.run("erase", "approve", request, "--key", office.key("ben"), "--rotate-wrapping-key")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(
+        r"^wrapping key wrap:[0-9a-f]{8}: 3 keys wrapped anew, the old one destroyed$", done.out, re.MULTILINE
+    )
+    files = b"".join(path.read_bytes() for path in office.directory.rglob("*") if path.is_file())
+    assert before.strip().encode() not in files
+    assert len(copies) == 4
+    assert not any(copy in files for copy in copies)
+    assert office.run("verify").code == 0
+
+
+def test_custody_a_wrapping_key_in_a_token_is_not_replaced_by_one_in_a_file(office: Office, tmp_path: Path) -> None:
+    with make_token(tmp_path, uuid.uuid4().hex) as token:
+        uri = make_wrapping_key(parse_uri(token.uri("wrapping")), os.urandom)
+        rewrapping = ("--key", office.key("ben"), "--rotate-wrapping-key")
+        first = office.run("erase", "approve", office.request("p1"), *rewrapping, format_uri(uri))
+        assert (first.code, "wrapping key wrap:" in first.out) == (0, True), first.err
+        second = office.run("erase", "approve", office.request("p2"), *rewrapping)
+        assert (second.code, "expected the URI of the new key" in second.err) == (2, True)
+        assert " requested  " in office.run("erase", "list").out
+
+
+def test_custody_an_officers_key_may_be_in_a_token(office: Office, tmp_path: Path) -> None:
+    with make_token(tmp_path, uuid.uuid4().hex) as token:
+        made = office.run("officer", "new", "dora", "-o", office.key("dora"), "--uri", token.uri("dora"))
+        assert made.code == 0, made.err
+        config = office.folder / "bedside.toml"
+        config.write_text(config.read_text() + made.out)
+        approve = ("erase", "approve", office.request("p1"), "--key", office.key("dora"))
+        unnamed = office.run(*approve)
+        assert (unnamed.code, "--officer: expected your name" in unnamed.err) == (2, True)
+        misnamed = office.run(*approve, "--officer", "ben")
+        assert (misnamed.code, "the key of ben belongs to no registered officer" in misnamed.err) == (2, True)
+        assert office.run(*approve, "--officer", "dora").out.startswith("erased: 1 keys")
+
+
 def test_custody_requests_are_listed_with_who_signed(office: Office) -> None:
     first, second = office.request("p1"), office.request("p2", officer="ben")
     office.run("erase", "approve", first, "--key", office.key("ben"))
@@ -231,11 +281,3 @@ def test_custody_an_officers_name_is_one_word(office: Office, name: str) -> None
     made = office.run("officer", "new", "-o", office.key("x"), "--", name)
     assert (made.code, "expected a name" in made.err) == (2, True)
     assert not Path(office.key("x")).exists()
-
-
-def test_custody_a_key_in_a_token_needs_a_name(office: Office) -> None:
-    path = office.folder / "token.key"
-    path.touch(0o600)
-    path.write_text("pkcs11:token=officers;object=ada\n")
-    asked = office.run("erase", "request", office.patients("p1"), "--key", str(path), "--reason", "gdpr-17")
-    assert (asked.code, "--officer: expected your name" in asked.err) == (2, True)
