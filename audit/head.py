@@ -1,9 +1,10 @@
 """The head file: the newest checkpoint this host has signed, kept apart from the store.
 
 A store put back from a backup, or cut short, is a valid log of the past. Only a newer head shows that it was longer,
-so every commit leaves its checkpoint here, and opening compares. The file is written in place after the commit and
-not synced: it may lag behind the store after a power cut, which is harmless, and it can never run ahead. It can lie
-on another volume; heads that outsiders keep (witnesses, receipts) are stronger and are compared the same way.
+so every commit leaves its checkpoint here, and opening compares. The file is written in place after the commit. It is
+synced only when its length changes, and when it is made: a power cut must not leave it with room in it that was never
+written. So it may lag behind the store after one, which is harmless, and it can never run ahead. It can lie on another
+volume; heads that outsiders keep (witnesses, receipts) are stronger and are compared the same way.
 """
 
 import os
@@ -38,8 +39,11 @@ class HeadFile:
     def write(self, note: bytes) -> None:
         """Replaces the content; one write below 4 KiB, which a killed process can't leave half done."""
         try:
+            is_longer_or_shorter = os.fstat(self._descriptor).st_size != len(note)
             os.pwrite(self._descriptor, note, 0)
-            os.ftruncate(self._descriptor, len(note))
+            if is_longer_or_shorter:
+                os.ftruncate(self._descriptor, len(note))
+                os.fsync(self._descriptor)
         except OSError as exc:
             raise StorageError("head file: can't be written") from exc
 
