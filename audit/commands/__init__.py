@@ -7,7 +7,7 @@ line here.
 
 from pathlib import Path
 
-from audit.commands import basic, exporting, reading, witness
+from audit.commands import basic, exporting, publishing, reading, witness
 from audit.commands.running import Subparsers
 from audit.outside import Ask
 
@@ -17,4 +17,5 @@ def add_commands(subparsers: Subparsers, default_log: Path | None = None, ask: A
     basic.add(subparsers, default_log)
     reading.add(subparsers, default_log)
     exporting.add(subparsers, default_log, ask)
+    publishing.add(subparsers, default_log)
     witness.add(subparsers)

@@ -5,15 +5,16 @@ import os
 import sys
 from pathlib import Path
 
-from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument
+from audit.commands.publishing import is_published, verify_published
+from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument, trusted_keys
 from audit.encoding import format_base64
 from audit.entry import read_header
-from audit.errors import FormatError, VerificationError
+from audit.errors import VerificationError
 from audit.head import HEAD_FILE
-from audit.keys import VKEY_FILE, init_keys, load_vkeys
+from audit.keys import VKEY_FILE, init_keys
 from audit.log import LogConfig, create_log, prove_entry
 from audit.merkle import LeafIndex
-from audit.note import VerifierKey, format_vkey, parse_vkey
+from audit.note import VerifierKey, format_vkey
 from audit.proof import format_proof
 from audit.storage.opening import open_scan, open_storage
 from audit.storage.sqlite_seal import is_sealed
@@ -52,16 +53,18 @@ def prove(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Verifies a log directory or a receipt, and prints what holds or the first thing that doesn't."""
+    """Verifies a log, a published folder, a bundle or a receipt; prints what holds or the first thing that doesn't."""
     path: Path | None = arguments.path or arguments.log
     if path is None:
-        print("verify: expected a log directory or a receipt", file=sys.stderr)
+        print("verify: expected a log directory, a published folder, a bundle or a receipt", file=sys.stderr)
         return USAGE
+    if is_published(path):
+        return verify_published(path, arguments)
     heads = tuple(head.read_bytes() for head in arguments.head)
     if path.is_dir():
-        return _verify_directory(path, _keys(arguments.key, path / VKEY_FILE), heads)
+        return _verify_directory(path, trusted_keys(arguments.key, path / VKEY_FILE), heads)
     beside = (arguments.log or path.parent) / VKEY_FILE
-    return _verify_receipt(path, _keys(arguments.key, beside), arguments.entry)
+    return _verify_receipt(path, trusted_keys(arguments.key, beside), arguments.entry)
 
 
 def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tuple[bytes, ...]) -> int:
@@ -95,16 +98,6 @@ def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | Non
     return VALID
 
 
-def _keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
-    """The keys to trust: given as a vkey or a file of them, else those that lie beside what is verified."""
-    if given is None:
-        return load_vkeys(beside)
-    try:
-        return (parse_vkey(given),)
-    except FormatError:
-        return load_vkeys(Path(given))
-
-
 def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
     add_log(parser, default_log)
@@ -121,10 +114,16 @@ def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
 
 
 def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = subparsers.add_parser("verify", help="verify a log directory or a receipt, offline")
-    parser.add_argument("path", nargs="?", type=Path, help="log directory or .tlog-proof file (default: the log)")
+    parser = subparsers.add_parser("verify", help="verify a log, a published folder, a bundle or a receipt, offline")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        help="log directory, folder of tiles, bundle or .tlog-proof file (default: the log)",
+    )
     parser.add_argument("--log", type=Path, default=default_log, metavar="DIR", help="log directory")
     parser.add_argument("--key", help="the log's verifier key, or a file of them (default: log.vkey beside)")
     parser.add_argument("--head", type=Path, action="append", default=[], help="a checkpoint kept elsewhere")
     parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
+    parser.add_argument("--foreign", action="store_true", help="a published log of another application's entries")
     parser.set_defaults(run=guarded(verify))

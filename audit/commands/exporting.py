@@ -5,6 +5,7 @@ Each format is a subcommand of `bedside audit export`, added by its own function
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from audit.access import Look
 from audit.commands.opening import note_look, now, reading
+from audit.commands.publishing import add_bundle, add_csv
 from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument
 from audit.errors import FormatError, NoSuchEntryError, ProofError, SignatureError, VerificationError
 from audit.export.cef import cef_line
@@ -24,6 +26,7 @@ from audit.export.cursor import Cursor
 from audit.export.delivery import AppendedFile, Destination, Lines, deliver, write_file
 from audit.export.errors import DeliveryError, ExportError
 from audit.export.fhir_auditevent import audit_events
+from audit.export.fhir_profiles import definitions
 from audit.export.otlp import OtlpCollector, logs_data
 from audit.export.provenance import provenances
 from audit.export.push import FhirServer, Resources, Sending, json_line, ndjson
@@ -62,6 +65,9 @@ def add(subparsers: Subparsers, default_log: Path | None = None, ask: Ask | None
     _add_fhir(formats, default_log, ask, "provenance", provenances, "FHIR R4 Provenance of what models made")
     _add_cef(formats, default_log)
     _add_otlp(formats, default_log, ask)
+    add_bundle(formats, default_log)
+    add_csv(formats, default_log)
+    _add_profiles(formats)
     _add_check(formats, default_log)
 
 
@@ -91,6 +97,17 @@ def check(arguments: argparse.Namespace) -> int:
                     print(f"line {number}: {problem}")
     print(f"{good} of {good + bad} lines are copies of what the log says")
     return INVALID if bad or not good else VALID
+
+
+def profiles(arguments: argparse.Namespace) -> int:
+    """Writes our own FHIR definitions, one file each."""
+    folder: Path = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    for resource in definitions():
+        path = folder / f"{resource['resourceType']}-{resource['id']}.json"
+        path.write_text(json.dumps(resource, indent=2) + "\n")
+        print(path)
+    return VALID
 
 
 def _problem(storage: Storage, line: str, keys: tuple[VerifierKey, ...]) -> str | None:
@@ -265,6 +282,12 @@ def _add_format(formats: Subparsers, default_log: Path | None, kind: Format, wor
     )
     parser.set_defaults(run=guarded(partial(export, kind=kind)), proofs=False)
     return parser
+
+
+def _add_profiles(formats: Subparsers) -> None:
+    parser = formats.add_parser("profiles", help="write our own FHIR profiles, extension and codes, for a FHIR server")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write into")
+    parser.set_defaults(run=guarded(profiles))
 
 
 def _add_check(formats: Subparsers, default_log: Path | None) -> None:

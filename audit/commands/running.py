@@ -15,6 +15,8 @@ from audit.errors import (
     SignatureError,
     VerificationError,
 )
+from audit.keys import load_vkeys
+from audit.note import VerifierKey, parse_vkey
 
 VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
 
@@ -45,6 +47,20 @@ def add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
     parser.add_argument(
         "--log", type=Path, default=default_log, required=default_log is None, metavar="DIR", help="log directory"
     )
+
+
+def trusted_keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
+    """The keys to trust: given as a vkey or a file of them, else those that lie beside what is verified.
+
+    Raises:
+        KeyFileError: there are none.
+    """
+    if given is None:
+        return load_vkeys(beside)
+    try:
+        return (parse_vkey(given),)
+    except FormatError:
+        return load_vkeys(Path(given))
 
 
 def index_argument(text: str) -> int:
