@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,13 +16,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from audit.log import LogConfig
 from audit.storage.opening import PostgresqlPlace
-from audit.storage.postgresql_session import Session
+from audit.storage.postgresql_session import Limits, Session
 from audit.storage.postgresql_url import parse_database_url
 from benchmarks.drills.postgresql_server import PostgresqlServer, running_postgresql
 from tests.programs import need
 
 _names = itertools.count()
+# A test that holds a lock may be held up itself.
+_PATIENT = Limits(statement_ms=60_000, socket_s=60, idle_ms=0)
 
 
 @pytest.fixture(scope="session", name="postgresql")
@@ -49,12 +54,26 @@ def owner_session(postgresql: PostgresqlServer) -> Iterator[Callable[[str], Sess
     opened: list[Session] = []
 
     def open_one(schema: str) -> Session:
-        opened.append(Session(parse_database_url(postgresql.url()), schema))
+        opened.append(
+            Session(parse_database_url(postgresql.url()), schema, Limits(statement_ms=60_000, socket_s=60, idle_ms=0))
+        )
         return opened[-1]
 
     yield open_one
     for session in opened:
         session.close()
+
+
+@pytest.fixture
+def second_host(tmp_path: Path) -> Callable[[LogConfig], LogConfig]:
+    """A host that writes the same log, with a directory, keys and head file of its own."""
+
+    def make(config: LogConfig) -> LogConfig:
+        directory = tmp_path / "second-host"
+        shutil.copytree(config.directory, directory)
+        return replace(config, directory=directory)
+
+    return make
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:

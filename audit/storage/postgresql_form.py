@@ -51,7 +51,7 @@ FORM_LINES = frozenset(
 CREATE INDEX facts_by_time ON facts USING btree ("time")
 CREATE INDEX holds_by_lookup ON holds USING btree (lookup)
 CREATE INDEX payloads_by_key ON payloads USING btree (key_ref)
-CREATE UNIQUE INDEX anchors_pkey ON anchors USING btree (size, kind, authority, "time")
+CREATE UNIQUE INDEX anchors_pkey ON anchors USING btree (size, kind, authority)
 CREATE UNIQUE INDEX checkpoints_pkey ON checkpoints USING btree (size)
 CREATE UNIQUE INDEX entries_pkey ON entries USING btree (idx)
 CREATE UNIQUE INDEX erasures_pkey ON erasures USING btree (id)
@@ -105,7 +105,7 @@ column requests.created text C not null storage x
 column requests.id text C not null storage x
 column requests.kind text C not null storage x
 column requests.state text C not null storage x
-constraint anchors anchors_pkey PRIMARY KEY (size, kind, authority, "time")
+constraint anchors anchors_pkey PRIMARY KEY (size, kind, authority)
 constraint checkpoints checkpoints_pkey PRIMARY KEY (size)
 constraint entries entries_pkey PRIMARY KEY (idx)
 constraint erasures erasures_pkey PRIMARY KEY (id)

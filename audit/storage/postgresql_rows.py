@@ -179,8 +179,8 @@ class PostgresqlTransaction:
 
     def anchors(self, kind: str | None = None) -> list[Anchor]:
         statement = (
-            "SELECT DISTINCT ON (size, authority, kind) size, kind, authority, evidence, time FROM anchors"
-            " WHERE kind = $1 OR $1 IS NULL ORDER BY size, authority, kind, time DESC"
+            "SELECT size, kind, authority, evidence, time FROM anchors"
+            " WHERE kind = $1 OR $1 IS NULL ORDER BY size, authority, kind"
         )
         return [Anchor(*row) for row in self._session.rows(statement, kind)]
 

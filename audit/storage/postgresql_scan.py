@@ -81,7 +81,7 @@ class PostgresqlScan:
             yield StoredCheckpoint(TreeSize(size), note)
 
     def anchors(self) -> Iterator[Anchor]:
-        rows = self._walk("SELECT size, kind, authority, evidence, time FROM anchors ORDER BY size, authority, time")
+        rows = self._walk("SELECT size, kind, authority, evidence, time FROM anchors ORDER BY size, authority")
         yield from (Anchor(*row) for row in rows)
 
     def erasures(self) -> Iterator[Erasure]:

@@ -3,9 +3,9 @@
     entries, facts, checkpoints, payloads, erasures, anchors      as in `sqlite_schema`
     patient_keys, holds, requests, request_subjects               as in `vault_store`
 
-What differs from SQLite's: an anchor that comes again stands beside the older ones, so that nothing is ever replaced; texts
-sort by their bytes, whatever the database's collation; a 2 KB entry stays in its row, for one kept beside it costs four more
-writes; and no statistics are taken of what may have to be forgotten, for PostgreSQL would keep samples of it in its catalogue.
+What is done for PostgreSQL alone: texts sort by their bytes, whatever the database's collation; a 2 KB entry stays in its row,
+for one kept beside it costs four more writes; and no statistics are taken of what may have to be forgotten, for PostgreSQL
+would keep samples of it in its catalogue.
 
 Append-only by rights and by trigger. Roles that `grant_rights` knows, best group roles of the site's own:
     writer   adds to the log, reads it, takes payloads away, keeps the vault; can't change or delete what was logged
@@ -40,7 +40,7 @@ TABLES = (
     f"CREATE TABLE payloads (idx bigint PRIMARY KEY, key_ref bigint NOT NULL, sealed bytea, erasure {_TEXT}) {_WHOLE_ROWS}",
     f"CREATE TABLE erasures (id {_TEXT} PRIMARY KEY, salt bytea NOT NULL)",
     f"""CREATE TABLE anchors (size bigint NOT NULL, kind {_TEXT}, authority {_TEXT}, evidence bytea NOT NULL, time {_TEXT},
-    PRIMARY KEY (size, kind, authority, time))""",
+    PRIMARY KEY (size, kind, authority))""",
     f"""CREATE TABLE patient_keys (key_ref bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lookup bytea NOT NULL UNIQUE CHECK (length(lookup) = {LOOKUP_BYTES}),
     wrapped bytea NOT NULL, wrapping_key {_TEXT}, created {_TEXT})""",

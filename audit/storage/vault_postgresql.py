@@ -61,7 +61,11 @@ class PostgresqlVaultStore:
         self._waiting: deque[_Waiting] = deque()
         self._reader = SessionKeeper(self._connect)
         self._writer = SessionKeeper(self._connect)
-        self._reader.ask(lambda session: check_version(session, schema))
+        try:
+            self._reader.ask(lambda session: check_version(session, schema))
+        except BaseException:
+            self._reader.drop()
+            raise
 
     def key(self, lookup: bytes) -> WrappedKey | None:
         return _first_key(self._read(f"{_KEY} WHERE lookup = $1", lookup))

@@ -27,7 +27,7 @@ from audit.log import AuditLog, LogConfig, create_log
 from audit.payloads import SealedPayload
 from audit.storage.opening import write_place
 from tests.audit.stores import PostgresqlFiles, SqliteFiles, StoreFiles
-from tests.postgresql import owner_session, postgresql_fixture, postgresql_place  # noqa: F401 - for every test
+from tests.postgresql import owner_session, postgresql_fixture, postgresql_place, second_host  # noqa: F401 - for every test
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
