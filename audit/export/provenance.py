@@ -20,7 +20,6 @@ from audit.export.fhir_codes import (
     HOOK_INSTANCE,
     INPUTS,
     PARTICIPANT,
-    PROFILE,
     SYSTEM_ACTION,
     Code,
 )
@@ -46,7 +45,7 @@ def provenances(record: LogRecord) -> tuple[dict[str, Any], ...]:
     resource: Json = {
         "resourceType": "Provenance",
         "id": resource_id(record, PART),
-        "meta": {"profile": [f"{PROFILE}/provenance"], "security": [AI_ASSERTED.coding()]},
+        "meta": {"security": [AI_ASSERTED.coding()]},
         "extension": [log_extension(record)],
         "target": _targets(entry),
         "occurredDateTime": entry.time,

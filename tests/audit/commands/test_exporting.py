@@ -222,9 +222,23 @@ sys.exit(parsed.run(parsed))
 
 
 def _wait_for_lines(path: Path, count: int) -> None:
-    for _ in range(400):
+    for _ in range(1200):
         if path.exists() and path.read_bytes().count(b"\n") >= count:
             assert path.read_bytes().count(b"\n") == count
             return
         time.sleep(0.025)
     pytest.fail(f"expected {count} lines")
+
+
+def test_profiles_are_written_one_file_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("export", "profiles", "-o", tmp_path / "fhir") == 0
+    names = sorted(path.name for path in (tmp_path / "fhir").iterdir())
+    assert names == [
+        "CodeSystem-event.json",
+        "StructureDefinition-decision.json",
+        "StructureDefinition-erasure.json",
+        "StructureDefinition-feedback.json",
+        "StructureDefinition-log-entry.json",
+    ]
+    assert json.loads((tmp_path / "fhir" / names[0]).read_text())["resourceType"] == "CodeSystem"
+    assert len(capsys.readouterr().out.splitlines()) == 5
