@@ -12,7 +12,7 @@ The hashes of every entry are always there, so a part of the log is proven to be
 that aren't asked for are not given. No payload is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -77,13 +77,14 @@ def write_bundle(
     checkpoint = open_checkpoint(newest.note, log_keys)
     held = _bundles_of(checkpoint.size, first, last)
     policy = policy or _default_policy(log_keys)
+    witnesses = read_policy(policy).witnesses.values()
     anchors = [anchor for anchor in source.anchors() if anchor.size <= checkpoint.size]
     out = _Out(folder)
     _write_tiles(out, source, checkpoint.size, held)
     out.write(CHECKPOINT_FILE, merge_cosignatures(newest.note, anchors))
-    out.write(VKEY_FILE, _lines(format_vkey(key) for key in log_keys))
+    out.write(VKEY_FILE, _lines([format_vkey(key) for key in log_keys]))
     out.write(POLICY_FILE, policy)
-    out.write(WITNESS_FILE, _lines(vkey for vkey in _witness_vkeys(policy)))
+    out.write(WITNESS_FILE, _lines([format_vkey(VerifierKey(key.name, key.kind, key.public)) for key in witnesses]))
     if len(held) * TILE_WIDTH < checkpoint.size:
         out.write(RANGE_FILE, _lines([str(first), str(_last(checkpoint.size, last))]))
     heads = _write_heads(out, source, anchors)
@@ -168,11 +169,6 @@ def _default_policy(log_keys: Sequence[VerifierKey]) -> bytes:
     return _lines([*(f"log {format_vkey(key)}" for key in log_keys), "quorum none"])
 
 
-def _witness_vkeys(policy: bytes) -> Iterator[str]:
-    for key in read_policy(policy).witnesses.values():
-        yield format_vkey(VerifierKey(key.name, key.kind, key.public))
-
-
 def read_policy(data: bytes) -> Policy:
     """The policy in a tlog-policy file, as the verifier reads it.
 
@@ -185,5 +181,5 @@ def read_policy(data: bytes) -> Policy:
         raise FormatError(str(exc).removeprefix("invalid: ")) from exc
 
 
-def _lines(lines: Iterator[str] | Sequence[str]) -> bytes:
+def _lines(lines: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
