@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -48,7 +48,9 @@ from audit.pkcs11 import make_signing_key
 from audit.pkcs11_uri import format_uri, is_uri, parse_uri
 from audit.retention import count_years
 from audit.rewrapping import rewrap
+from audit.storage import Query
 from audit.storage.vault_store import CustodyRequest
+from audit.verify import ERASURE_TYPE
 
 OpenCustody = Callable[[argparse.Namespace], AbstractContextManager[Custody]]
 ERASURES, HOLDS = (ERASE, RETENTION), (HOLD_PLACE, HOLD_RELEASE)
@@ -140,8 +142,8 @@ def resume(custody: Custody, _arguments: argparse.Namespace) -> int:
 
 
 def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
-    """Prints each request and who signed; exit code 1 where a finished one's approvals don't fit its entry."""
-    status = VALID
+    """Prints each request and who signed; exit code 1 where the log has an erasure that nobody is seen to have approved."""
+    status, known = VALID, set()
     for row in custody.store.requests():
         if row.kind in ERASURES:
             print(f"{row.id}  {row.created}  {row.kind:<9}  {row.state:<9}  {written_request(row).reason}")
@@ -150,6 +152,11 @@ def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
             except AuditError as exc:
                 print(f"    {exc}")
                 status = INVALID
+            known.add(row.id)
+    for index, entry_id in _recorded(custody):
+        if entry_id not in known:
+            print(f"{entry_id}\n    index {index}: nobody asked for this erasure here")
+            status = INVALID
     return status
 
 
@@ -255,6 +262,14 @@ def _carry_out(custody: Custody, row: CustodyRequest) -> None:
         return
     for index in holds.carry_out(custody, row.id):
         print(f"index {index}")
+
+
+def _recorded(custody: Custody) -> Iterator[tuple[LeafIndex, str]]:
+    """Every erasure in the log, the newest first."""
+    before: int | None = None
+    while found := custody.log.find(Query(type=ERASURE_TYPE, before=before)):
+        yield from ((one.index, one.entry_id) for one in found)
+        before = found[-1].index
 
 
 def _signed(custody: Custody, row: CustodyRequest) -> str:

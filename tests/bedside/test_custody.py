@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry, HoldEntry
+from audit.log import AuditLog, LogConfig
 from audit.merkle import LeafIndex
 from audit.pkcs11 import make_wrapping_key
 from audit.pkcs11_uri import format_uri, parse_uri
@@ -223,6 +225,21 @@ def test_custody_an_erasure_without_its_officers_signatures_is_listed_as_such(of
     config.write_text(config.read_text().partition("[[officers]]")[0] + office.officer("eve"))
     listed = office.run("erase", "list")
     assert (listed.code, "no signature of a trusted key" in listed.out) == (1, True)
+
+
+def test_custody_an_erasure_that_nobody_asked_for_is_listed_as_such(office: Office) -> None:
+    """Whoever holds the log's keys can sign an entry, and can't sign for the officers."""
+    done = office.run("erase", "approve", office.request("p1"), "--key", office.key("ben"))
+    entry = office.entry(done.out)
+    assert isinstance(entry, ErasureEntry)
+    log = AuditLog.open(LogConfig(office.directory, ORIGIN, "north", deadline_s=10.0), clock=lambda: LONG_AGO)
+    try:
+        forged = msgspec.structs.replace(entry, id=log.new_entry_id())
+        index = log.record(forged).index
+    finally:
+        log.close()
+    listed = office.run("erase", "list")
+    assert (listed.code, f"{forged.id}\n    index {index}: nobody asked" in listed.out) == (1, True)
 
 
 def test_custody_retention_is_planned_and_applied(office: Office) -> None:
