@@ -81,6 +81,22 @@ def traced(pid: int, output: Path, *, fault: Fault | None = None) -> Iterator[No
         tracer.communicate()
 
 
+@contextmanager
+def failing(pid: int, calls: str, error: str) -> Iterator[None]:
+    """Every one of these calls of the running process fails with `error` until the block is left; as `traced`."""
+    command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
+    try:
+        tracer = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    except FileNotFoundError as exc:
+        raise DrillSkippedError("strace is not installed") from exc
+    try:
+        _wait_for_attachment(tracer)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.communicate(timeout=_ATTACH_S)
+
+
 def _wait_for_attachment(tracer: subprocess.Popen[bytes]) -> None:
     assert tracer.stderr is not None
     line = tracer.stderr.readline().decode("utf-8", "replace")
