@@ -31,7 +31,6 @@ import apsw
 from audit.checkpoint import open_checkpoint
 from audit.commands import add_commands
 from audit.cosignature import Cosigner, attach_cosignatures, format_lines
-from audit.entry import format_time
 from audit.errors import ForkError, RollbackError
 from audit.heads import keep_head
 from audit.log import LogConfig
@@ -129,7 +128,7 @@ def _is_refused(config: LogConfig) -> int:
 def _write(config: LogConfig, count: int, status: str = "ok") -> None:
     log = open_log(config)
     for _ in range(count):
-        log.record(*decision(log, payload=b"payload", time=format_time(now()), clock="synchronised", status=status))
+        log.record(*decision(log, payload=b"payload", status=status))
     log.close()
 
 

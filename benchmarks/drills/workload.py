@@ -85,8 +85,9 @@ def decision(
     """What `record` takes: a decision about a patient, padded to `leaf_bytes`, its payload sealed under the patient's key."""
     entry_id = log.new_entry_id()
     moment = now()
-    fields: dict[str, Any] = changes or {"time": format_time(moment), "clock": log.clock_status(moment)}
-    entry = replace_fields(_TEMPLATE, id=entry_id, **fields)
+    if "clock" not in changes:
+        changes["clock"] = log.clock_status(moment)
+    entry = replace_fields(_TEMPLATE, **({"id": entry_id, "time": format_time(moment)} | changes))
     sealed = None
     if payload is not None:
         key = log.vault.key_for(patient_subject(patient))
