@@ -53,7 +53,7 @@ def is_published_log(folder: Path) -> bool:
 def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderReport:
     """The report of a published log that holds; `ours` is False for a log of another application's entries.
 
-    (1) the checkpoint is signed by the log, and the key file names keys and nothing else;
+    (1) the checkpoint is signed by the log, each witness's line holds whose key is given, the key file names keys alone;
     (2) each entry is in its bundle, has the form of one of ours, and hashes to its hash in the level-0 tile;
     (3) each hash of a higher tile is that of the tile below; partial tiles of older sizes are its beginnings;
     (4) the whole leads to the checkpoint's root;
@@ -68,7 +68,7 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
     files = _Files(folder)
     note = files.read(CHECKPOINT_FILE, _MAX_NOTE_BYTES)
     try:
-        checkpoint = open_checkpoint(note, trust.log_keys, origin=trust.origin)  # (1)
+        checkpoint = open_checkpoint(note, trust.log_keys, origin=trust.origin, witness_keys=trust.witness_keys)  # (1)
     except AuditError as exc:
         raise VerificationError(CHECKPOINT_FILE, str(exc)) from exc
     if ours or (folder / VKEY_FILE).exists():
@@ -88,7 +88,7 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
             raise RollbackError(head_note, note)
         if walk.roots[head.size] != head.root:
             raise ForkError(head_note, note)
-    ids = {(key.name, key.key_id) for key in trust.log_keys}
+    ids = {(key.name, key.key_id) for key in (*trust.log_keys, *trust.witness_keys)}
     unchecked = sum((line.name, line.key_id) not in ids for line in parse_note(note).signatures)
     return FolderReport(checkpoint, walk.entries, count, len(heads), unchecked)
 

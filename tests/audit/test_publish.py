@@ -10,7 +10,7 @@ from audit.checkpoint import open_checkpoint, parse_checkpoint
 from audit.cosignature import Cosigner
 from audit.directory_scan import FolderReport, verify_folder
 from audit.durable_files import locked_folder
-from audit.errors import ForkError, KeyFileError, RollbackError, StorageError
+from audit.errors import ForkError, KeyFileError, RollbackError, StorageError, VerificationError
 from audit.keys import Ed25519Signer
 from audit.merkle import LeafIndex, TreeSize
 from audit.note import Note, format_note, parse_note
@@ -250,6 +250,11 @@ def test_publish_adds_the_cosignatures_that_the_store_keeps(tmp_path: Path) -> N
     note = (tmp_path / "checkpoint").read_bytes()
     assert open_checkpoint(note, KEYS, witness_keys=[WITNESS.verifier_key], quorum=1).size == 3
     assert _verify(tmp_path).unchecked_signatures == 1
+    witnessed = Trust(KEYS, ORIGIN, witness_keys=(WITNESS.verifier_key,))
+    assert verify_folder(tmp_path, witnessed, ours=False).unchecked_signatures == 0
+    (tmp_path / "checkpoint").write_bytes(note[:-10] + (b"A" if note[-10:-9] != b"A" else b"B") + note[-9:])
+    with pytest.raises(VerificationError, match="doesn't verify"):
+        verify_folder(tmp_path, witnessed, ours=False)
     tree.grow(plain_entries(1, 3))
     publisher.publish(tree)
     assert (tmp_path / "checkpoint").read_bytes() == tree.newest_checkpoint().note
