@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,14 +49,14 @@ def reading(directory: Path) -> Iterator[Storage]:
 
 
 @contextmanager
-def appending(directory: Path) -> Iterator[AuditLog]:
-    """The log, open for appending, for the length of a block.
+def appending(directory: Path, vault_directory: Path | None = None) -> Iterator[AuditLog]:
+    """The log, open for appending, for the length of a block; its vault may lie elsewhere.
 
     Raises:
         AuditError: it can't be opened; an empty log has no tenant to speak for.
     """
     with reading(directory) as storage:
-        config = config_of(directory, storage)
+        config = replace(config_of(directory, storage), vault_directory=vault_directory)
     log = AuditLog.open(config, clock=now)
     try:
         yield log
