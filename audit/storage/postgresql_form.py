@@ -11,7 +11,8 @@ _FORM_QUERIES = (
     """SELECT concat_ws(' ', CASE relkind WHEN 'r' THEN 'table' WHEN 'S' THEN 'sequence' ELSE 'other' END,
     relname, relpersistence, (SELECT string_agg(o, ',') FROM unnest(reloptions) AS o WHERE o NOT LIKE 'autovacuum%'),
     CASE WHEN relrowsecurity THEN 'with row security' END,
-    CASE WHEN relhasrules THEN 'with rules' END, CASE WHEN relhassubclass OR relispartition THEN 'with inheritance' END)
+    (SELECT 'with rule ' || min(rulename) FROM pg_rewrite WHERE ev_class = c.oid),
+    CASE WHEN EXISTS (SELECT FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid)) THEN 'with inheritance' END)
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relkind <> 'i'""",
     """SELECT concat_ws(' ', 'column', relname || '.' || attname, format_type(atttypid, atttypmod), l.collname,
     CASE WHEN attnotnull THEN 'not null' END, nullif(attidentity, ''), nullif(attgenerated, ''), 'storage', attstorage,

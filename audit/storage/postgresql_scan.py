@@ -47,7 +47,8 @@ class PostgresqlScan:
         self._schema = check_schema_name(schema)
         self._session = Session(database_url, schema, LONG_LIMITS)
         self._cursors = itertools.count()
-        self._session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # The snapshot is the first query's.
+        self._session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT")
 
     def check_form(self) -> None:
         with _as_verification_error():

@@ -64,7 +64,7 @@ _UNSAMPLED = (
     ("requests", "body"),
     ("request_subjects", "lookup"),
 )
-_REFUSAL = """CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+REFUSAL = """CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
 $$BEGIN RAISE insufficient_privilege USING MESSAGE = 'what was logged stays'; END$$"""
 
 WRITER_RIGHTS = (
@@ -189,7 +189,7 @@ def _is_there(session: Session, schema: str) -> bool:
 
 def _making(schema: str, *, there: bool) -> list[str]:
     statements = [] if there else [f'CREATE SCHEMA "{schema}"']
-    statements += [*TABLES, _REFUSAL]
+    statements += [*TABLES, REFUSAL]
     statements += [f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL" for table, column in _UNCOMPRESSED]
     statements += [f"ALTER TABLE {table} ALTER COLUMN {column} SET STATISTICS 0" for table, column in _UNSAMPLED]
     for table in GROWING:
