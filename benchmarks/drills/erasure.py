@@ -9,10 +9,13 @@ before the erasure, and by a file with a key and a plaintext in it.
 
 Then every payload of the others must open with its own plaintext, none of the erased may, every proof must be what it was
 before, byte for byte, and the log must verify with as many tombstones as payloads were taken.
+
+PostgreSQL is attacked in the same way with a tenth as many, and every file of its cluster is scanned, write-ahead log and all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -28,12 +31,14 @@ from audit.approvals import Officer
 from audit.custody import Custody, approve
 from audit.errors import PayloadError
 from audit.keys import Ed25519Signer
-from audit.log import AuditLog
+from audit.log import AuditLog, LogConfig
 from audit.merkle import LeafIndex, TreeSize, prove_inclusion
 from audit.proof import LogProof, format_proof
 from audit.retention import RetentionRule
+from audit.storage.opening import STORE_FILE
 from audit.vault import patient_subject
-from benchmarks.drills import Figures
+from benchmarks.drills import DrillSkippedError, Figures
+from benchmarks.drills.postgresql_server import running_postgresql
 from benchmarks.drills.workload import decision, new_log, now, open_log, verify, without_deadline
 
 PATIENTS = 10_000
@@ -59,36 +64,52 @@ class _Written:
 
 
 def run(workspace: Path, scale: float) -> Figures:
-    """The figures of erasing PATIENTS * scale / 10 patients."""
-    patients = [f"patient-{number}" for number in range(max(20, round(PATIENTS * scale)))]
+    """The figures of erasing PATIENTS * scale / 10 patients; of a tenth of that in PostgreSQL, where it is installed."""
+    patients = round(PATIENTS * scale)
+    figures = _attack(new_log(workspace / "log"), [workspace / "log"], patients, workspace / "decoy")
+    try:
+        with running_postgresql() as server:
+            directory = workspace / "postgresql"
+            directory.mkdir(mode=0o700)
+            server.write_url(directory / "database-url")
+            place = {"store": "postgresql", "database_url_file": "database-url", "schema": "drill"}
+            (directory / STORE_FILE).write_text(json.dumps(place), "utf-8")
+            folders = [directory, server.folder]
+            found = _attack(new_log(directory), folders, patients // ERASED_OF, workspace / "second-decoy")
+    except DrillSkippedError:
+        return figures
+    return figures | {f"postgresql_{name}": value for name, value in found.items()}
+
+
+def _attack(config: LogConfig, folders: Sequence[Path], count: int, decoy: Path) -> Figures:
+    """Erases every tenth of so many patients, at least of twenty; what is found in the files of `folders`, and what isn't."""
+    patients = [f"patient-{number}" for number in range(max(2 * ERASED_OF, count))]
     erased = patients[::ERASED_OF]
-    config = without_deadline(new_log(workspace / "log"))
-    log = open_log(config)
+    log = open_log(without_deadline(config))
     try:
         written = _write(log, patients)
         needles = _Needles(log, set(erased), written)
-        before = needles.scan(config.directory)
-        proofs = list(_proofs(log, written, log.storage.newest_checkpoint().size))
+        before = needles.scan(folders)
         size = log.storage.newest_checkpoint().size
+        proofs = list(_proofs(log, written, size))
         figures = _erase(log, erased)
-        after = needles.scan(config.directory)
+        after = needles.scan(folders)
         figures |= _read_all(log, written, set(erased))
+        again = _proofs(log, written, size)
         figures["proofs_compared"] = len(proofs)
-        figures["proofs_changed"] = sum(
-            old != new for old, new in zip(proofs, _proofs(log, written, size), strict=True)
-        )
+        figures["proofs_changed"] = sum(old != new for old, new in zip(proofs, again, strict=True))
     finally:
         log.close()
-    closed = needles.scan(config.directory)
+    closed = needles.scan(folders)
     report = verify(config)
     return {
         "patients": len(patients),
         "erased": len(erased),
         "entries": report.entries,
-        **{f"{name}_found_before": count for name, count in before.items()},
+        **{f"{name}_found_before": found for name, found in before.items()},
         **{f"{name}_found_after": max(after[name], closed[name]) for name in after},
         "found_on_disk": sum(after.values()) + sum(closed.values()),
-        "scan_sees_keys_and_plaintexts": _scan_sees(needles, workspace / "decoy"),
+        "scan_sees_keys_and_plaintexts": _scan_sees(needles, decoy),
         **figures,
         "tombstones": report.erased,
         "tombstones_missing": sum(one.patient in set(erased) for one in written) - report.erased,
@@ -200,12 +221,12 @@ class _Needles:
         self._add("keys", self.keys)
         self._wanted = np.array(sorted(self._windows), dtype="<u8")
 
-    def scan(self, directory: Path) -> dict[str, int]:
-        """How many places in the files under `directory` hold something, by kind."""
+    def scan(self, folders: Iterable[Path]) -> dict[str, int]:
+        """How many places in the files under these folders hold something, by kind."""
         found = dict.fromkeys(self._kinds, 0)
-        for path in sorted(directory.rglob("*")):
+        for path in sorted(path for folder in folders for path in folder.rglob("*")):
             if path.is_file():
-                for kind in self._found(path.read_bytes()):
+                for kind in self._found(_bytes_of(path)):
                     found[kind] += 1
         return found
 
@@ -232,9 +253,17 @@ class _Needles:
                 self._windows[window] = (kind, needle[middle : middle + _WINDOW])
 
 
+def _bytes_of(path: Path) -> bytes:
+    """What is in the file; nothing where a server has just taken it away."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _scan_sees(needles: _Needles, folder: Path) -> bool:
     """Whether the scan finds one key and one plaintext, at odd places of a file that holds them."""
     folder.mkdir()
     (folder / "decoy").write_bytes(b"\0" * 4099 + needles.keys[-1] + b"\1" * 77 + needles.secrets[-1])
-    found = needles.scan(folder)
+    found = needles.scan([folder])
     return found["keys"] > 0 and found["plaintexts"] > 0
