@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 
+from audit.anchor_check import ANCHOR_TYPE, COSIGNATURE, RFC3161
 from audit.checkpoint import parse_checkpoint
 from audit.entry import format_entry, format_time, read_header
 from audit.entry_operations import AnchorEntry
@@ -37,8 +38,6 @@ from audit.witnessing import (
 
 log = logging.getLogger("bedside.audit.anchoring")
 
-COSIGNATURE, RFC3161 = "cosignature", "rfc3161"
-ANCHOR_TYPE = "anchor/v1"
 _PAGE = 500
 FIRST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(hours=1)

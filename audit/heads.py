@@ -33,13 +33,18 @@ def read_heads(directory: Path) -> list[tuple[str, bytes]]:
         StorageError: one can't be read.
     """
     try:
-        names = sorted(path.name for path in directory.iterdir())
-        return [(name, (directory / name).read_bytes()) for name in names if not name.endswith(TEMPORARY_SUFFIX)]
-    except FileNotFoundError:
-        return []
+        return [(path.name, path.read_bytes()) for path in head_files(directory)]
     except OSError as exc:
         message = f"heads directory {directory}: {exc.strerror}"
         raise StorageError(message) from exc
+
+
+def head_files(directory: Path) -> list[Path]:
+    """Every file in the directory, in order of name, save those that are being written; none where there is no directory."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
+    except FileNotFoundError:
+        return []
 
 
 def check_heads(

@@ -8,16 +8,26 @@ the first bad index is named. To detect a rewrite by whoever holds the signing k
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from audit.anchor_check import ANCHOR_TYPE, AnchorCheck, AnchorReport, CheckTimestamp
 from audit.checkpoint import Checkpoint, parse_checkpoint
 from audit.commitments import digest
 from audit.committer import summarise
 from audit.entry import EntryHeader, parse_entry, read_header
 from audit.entry_custody import ErasureEntry
-from audit.entry_operations import KeyRotationEntry
-from audit.errors import AuditError, EntryError, ForkError, RollbackError, StorageError, VerificationError
+from audit.entry_operations import AnchorEntry, KeyRotationEntry
+from audit.errors import (
+    AuditError,
+    EntryError,
+    ForkError,
+    PayloadError,
+    RollbackError,
+    StorageError,
+    VerificationError,
+)
 from audit.key_history import ROTATION_TYPE, KeyHistory
 from audit.merkle import Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
 from audit.note import VerifierKey, parse_note
+from audit.payloads import read_key_ref
 from audit.proof import check_proof, parse_proof, proven_leaf
 from audit.storage import Scan, StoredCheckpoint, StoredEntry, StoredPayload
 from audit.tombstones import Tombstones
@@ -35,6 +45,7 @@ class LogReport:
     payloads: int
     heads: int
     erased: int
+    anchors: AnchorReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class Trust:
     log_keys: tuple[VerifierKey, ...]
     origin: str | None = None
     heads: tuple[bytes, ...] = ()
+    witness_keys: tuple[VerifierKey, ...] = ()
+    check_timestamp: CheckTimestamp | None = None
 
 
 def verify_log(scan: Scan, trust: Trust) -> LogReport:
@@ -70,15 +83,16 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
         of them are roots of one growing tree is stronger than pairwise consistency proofs;
     (4) the newest checkpoint covers the last entry, and nothing lies beyond it;
     (5) the store has no damage of its own, also outside entries;
-    (6) every head kept elsewhere is signed by a key in force and is a root of the same tree.
+    (6) every head kept elsewhere is signed by a key in force and is a root of the same tree;
+    (7) what outsiders gave for its heads is about these checkpoints, and is what the log says they gave (`audit.anchor_check`).
 
     Raises:
-        VerificationError: step 1 to 5, with the first bad index where it is an entry's; an unsigned head.
-        RollbackError, ForkError: step 6.
+        VerificationError: step 1 to 5 and 7, with the first bad index where it is an entry's; an unsigned head.
+        RollbackError, ForkError: step 6 and 7.
     """
     scan.check_form()  # (1)
     heads = _open_heads(trust)
-    walk = _Walk(trust, scan.checkpoints(), heads, _read_tombstones(scan))
+    walk = _Walk(trust, scan, heads)
     walk.pass_size()
     for stored in _indexed(scan.entries(), walk):
         walk.take(stored)  # (2)
@@ -95,7 +109,8 @@ def verify_log(scan: Scan, trust: Trust) -> LogReport:
         if head.size > walk.size:
             walk.check_head(note)
             raise RollbackError(note, walk.newest_note)
-    return LogReport(newest, walk.size, walk.checkpoints, walk.payloads, len(heads), walk.erased)
+    anchors = walk.anchors.finish()  # (7)
+    return LogReport(newest, walk.size, walk.checkpoints, walk.payloads, len(heads), walk.erased, anchors)
 
 
 def verify_receipt(data: bytes, trust: Trust, entry: bytes | None = None) -> ReceiptReport:
@@ -115,19 +130,14 @@ def verify_receipt(data: bytes, trust: Trust, entry: bytes | None = None) -> Rec
 class _Walk:
     """Where a verification stands: the tree of the entries taken so far, and what has been compared with it."""
 
-    def __init__(
-        self,
-        trust: Trust,
-        checkpoints: Iterator[StoredCheckpoint],
-        heads: Sequence[tuple[Checkpoint, bytes]],
-        tombstones: Tombstones,
-    ) -> None:
+    def __init__(self, trust: Trust, scan: Scan, heads: Sequence[tuple[Checkpoint, bytes]]) -> None:
         self._origin = trust.origin
         self._keys = KeyHistory(trust.log_keys)
-        self._pending = checkpoints
+        self._pending = scan.checkpoints()
         self._next = self._advance()
         self._heads = heads
-        self._tombstones = tombstones
+        self._tombstones = _read_tombstones(scan)
+        self.anchors = AnchorCheck(scan.anchors(), self._keys, trust.witness_keys, trust.check_timestamp)
         self._frontier = Frontier()
         self._covered: Checkpoint | None = None
         self.newest_note = b""
@@ -157,7 +167,7 @@ class _Walk:
         if stored.summary != summarise(index, header):
             raise VerificationError("columns", "they don't say what the entry says", index)
         self._check_payload(index, header, stored.payload)
-        if header.type in (ERASURE_TYPE, ROTATION_TYPE):
+        if header.type in (ERASURE_TYPE, ROTATION_TYPE, ANCHOR_TYPE):
             self._heed(index, stored.entry)
 
     def _check_payload(self, index: LeafIndex, header: EntryHeader, payload: StoredPayload | None) -> None:
@@ -175,6 +185,12 @@ class _Walk:
             raise VerificationError("payload", "it is said to be erased, and is there", index)
         if digest(payload.sealed) != header.payload.sha256:
             raise VerificationError("payload", "not the one the entry names", index)
+        try:
+            key_ref = read_key_ref(payload.sealed)
+        except PayloadError as exc:
+            raise VerificationError("payload", str(exc), index) from exc
+        if key_ref != payload.key_ref:  # else the erasure of another patient would take it along
+            raise VerificationError("payload", "filed under another key than it is sealed under", index)
         self.payloads += 1
 
     def _heed(self, index: LeafIndex, data: bytes) -> None:
@@ -187,6 +203,8 @@ class _Walk:
             self._tombstones.check_entry(index, entry)
         elif isinstance(entry, KeyRotationEntry):
             self._keys.take(index, entry)
+        elif isinstance(entry, AnchorEntry):
+            self.anchors.take(index, entry)
 
     def pass_size(self) -> None:
         """Compares the tree, at its present size, with the stored checkpoint and the heads of that size."""
@@ -226,6 +244,7 @@ class _Walk:
             raise VerificationError("entry", reason, first)
         self._covered, self.newest_note = checkpoint, stored.note
         self.checkpoints += 1
+        self.anchors.pass_checkpoint(stored)
 
     def finish(self) -> Checkpoint:
         """The newest checkpoint, which covers exactly the entries."""

@@ -5,19 +5,35 @@ import os
 import sys
 from pathlib import Path
 
+from audit.commands.anchors import describe_anchors
+from audit.commands.epochs import verify_previous
+from audit.commands.keys import token_uri
 from audit.commands.publishing import is_published, verify_published
-from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument, trusted_keys
+from audit.commands.running import (
+    USAGE,
+    VALID,
+    Subparsers,
+    add_log,
+    directory_argument,
+    given_heads,
+    guarded,
+    index_argument,
+    trusted_keys,
+)
 from audit.encoding import format_base64
 from audit.entry import read_header
 from audit.errors import VerificationError
 from audit.head import HEAD_FILE
+from audit.heads import read_heads
 from audit.keys import VKEY_FILE, init_keys
-from audit.log import LogConfig, create_log, prove_entry
+from audit.log import HEADS_DIRECTORY, LogConfig, create_log, prove_entry
 from audit.merkle import LeafIndex
 from audit.note import VerifierKey, format_vkey
+from audit.pkcs11_uri import format_uri
 from audit.proof import format_proof
 from audit.storage.opening import open_scan, open_storage
 from audit.storage.sqlite_seal import is_sealed
+from audit.timestamps import check_timestamp, load_roots
 from audit.verify import Trust, verify_log, verify_receipt
 
 
@@ -32,7 +48,10 @@ def init(arguments: argparse.Namespace) -> int:
     """Makes the keys and the empty log, and prints the key that verifiers need."""
     directory: Path = arguments.log
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = init_keys(directory, arguments.origin, os.urandom)
+    signing, wrapping = (
+        None if uri is None else format_uri(uri) for uri in (arguments.signing_token_key, arguments.wrapping_token_key)
+    )
+    keys = init_keys(directory, arguments.origin, os.urandom, signing_uri=signing, wrapping_uri=wrapping)
     create_log(LogConfig(directory, arguments.origin, tenant=""), keys)
     print(format_vkey(keys.signer.verifier_key))
     return VALID
@@ -60,22 +79,18 @@ def verify(arguments: argparse.Namespace) -> int:
         return USAGE
     if is_published(path):
         return verify_published(path, arguments)
-    heads = tuple(head.read_bytes() for head in arguments.head)
     if path.is_dir():
-        return _verify_directory(path, trusted_keys(arguments.key, path / VKEY_FILE), heads)
+        status = _verify_directory(path, _trust(arguments, path))
+        verify_previous(path, arguments.previous)
+        return status
     beside = (arguments.log or path.parent) / VKEY_FILE
     return _verify_receipt(path, trusted_keys(arguments.key, beside), arguments.entry)
 
 
-def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tuple[bytes, ...]) -> int:
-    # The head before the snapshot: a log in use may grow in between, and must not look rolled back.
-    head_file = directory / HEAD_FILE
-    if not head_file.is_file():
-        raise VerificationError("head", f"expected a file {HEAD_FILE}: without it a rollback can't be told")
-    own_head = head_file.read_bytes()
+def _verify_directory(directory: Path, trust: Trust) -> int:
     scan = open_scan(directory)
     try:
-        report = verify_log(scan, Trust(keys, keys[0].name, (own_head, *heads)))
+        report = verify_log(scan, trust)
     finally:
         scan.close()
     newest = report.checkpoint
@@ -83,9 +98,29 @@ def _verify_directory(directory: Path, keys: tuple[VerifierKey, ...], heads: tup
     if report.erased:
         print(f"erased: {report.erased} payloads, each by an erasure in the log")
     print(f"origin {newest.origin}\nsize {newest.size}\nroot {format_base64(newest.root)}")
+    print(f"heads: {report.heads} kept elsewhere, all of this tree")
+    for line in describe_anchors(report.anchors):
+        print(line)
     if not is_sealed(directory):
         print("not sealed: in use, or not closed cleanly; bytes that belong to no entry were not compared")
     return VALID
+
+
+def _trust(arguments: argparse.Namespace, directory: Path) -> Trust:
+    """What the log in `directory` is verified with.
+
+    The heads are read before the snapshot is taken: a log in use may grow in between, and must not look rolled back.
+    """
+    keys = trusted_keys(arguments.key, directory / VKEY_FILE)
+    head_file = directory / HEAD_FILE
+    if not head_file.is_file():
+        raise VerificationError("head", f"expected a file {HEAD_FILE}: without it a rollback can't be told")
+    kept = (note for _, note in read_heads(directory / HEADS_DIRECTORY))
+    heads = (head_file.read_bytes(), *given_heads(arguments), *kept)
+    witnesses = tuple(key for given in arguments.witness_key for key in trusted_keys(given, Path(given)))
+    roots = tuple(root for path in arguments.tsa_roots for root in load_roots(path))
+    check = (lambda evidence, note: check_timestamp(evidence, note, roots)) if roots else None
+    return Trust(keys, keys[0].name, heads, witnesses, check)
 
 
 def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | None) -> int:
@@ -102,6 +137,13 @@ def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
     add_log(parser, default_log)
     parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
+    for purpose in ("signing", "wrapping"):
+        parser.add_argument(
+            f"--{purpose}-token-key",
+            type=token_uri,
+            metavar="URI",
+            help=f"a {purpose} key that `keys new` made in a token",
+        )
     parser.set_defaults(run=guarded(init))
 
 
@@ -124,6 +166,28 @@ def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--log", type=Path, default=default_log, metavar="DIR", help="log directory")
     parser.add_argument("--key", help="the log's verifier key, or a file of them (default: log.vkey beside)")
     parser.add_argument("--head", type=Path, action="append", default=[], help="a checkpoint kept elsewhere")
+    parser.add_argument(
+        "--heads",
+        type=directory_argument,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a directory of them; heads/ is always taken",
+    )
+    parser.add_argument(
+        "--witness-key", action="append", default=[], metavar="VKEY", help="a witness's verifier key, or a file of them"
+    )
+    parser.add_argument(
+        "--tsa-roots", type=Path, action="append", default=[], metavar="PEM", help="roots that time stamps must lead to"
+    )
+    parser.add_argument(
+        "--previous",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="the log of the epoch before, verified too; given again: the one before that",
+    )
     parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
     parser.add_argument("--foreign", action="store_true", help="a published log of another application's entries")
     parser.set_defaults(run=guarded(verify))

@@ -6,7 +6,17 @@ from pathlib import Path
 
 from audit.access import Look
 from audit.commands.opening import note_look, reading
-from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument, trusted_keys
+from audit.commands.running import (
+    USAGE,
+    VALID,
+    Subparsers,
+    add_log,
+    given_heads,
+    guarded,
+    head_paths,
+    index_argument,
+    trusted_keys,
+)
 from audit.directory_scan import is_published_log, verify_folder
 from audit.encoding import format_base64
 from audit.export import verifier
@@ -117,9 +127,9 @@ def verify_published(path: Path, arguments: argparse.Namespace) -> int:
     """Verifies a bundle as its own verifier does, or a published folder; and prints what holds."""
     if (path / SUMS_FILE).is_file():
         key = [] if arguments.key is None else ["--key", arguments.key]
-        return verifier.main([str(path), *key, *(f"--head={head}" for head in arguments.head)])
+        return verifier.main([str(path), *key, *(f"--head={head}" for head in head_paths(arguments))])
     keys = trusted_keys(arguments.key, path / VKEY_FILE)
-    heads = tuple(head.read_bytes() for head in arguments.head)
+    heads = given_heads(arguments)
     origin = None if arguments.foreign else keys[0].name
     report = verify_folder(path, Trust(keys, origin, heads), ours=not arguments.foreign)
     newest = report.checkpoint

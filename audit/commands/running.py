@@ -15,6 +15,7 @@ from audit.errors import (
     SignatureError,
     VerificationError,
 )
+from audit.heads import head_files
 from audit.keys import load_vkeys
 from audit.note import VerifierKey, parse_vkey
 
@@ -61,6 +62,24 @@ def trusted_keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
         return (parse_vkey(given),)
     except FormatError:
         return load_vkeys(Path(given))
+
+
+def head_paths(arguments: argparse.Namespace) -> list[Path]:
+    """The heads kept elsewhere that `verify` was given, as files and as directories of them."""
+    return [*arguments.head, *(path for directory in arguments.heads for path in head_files(directory))]
+
+
+def given_heads(arguments: argparse.Namespace) -> tuple[bytes, ...]:
+    """Their contents; raises OSError."""
+    return tuple(path.read_bytes() for path in head_paths(arguments))
+
+
+def directory_argument(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():  # a misspelt one would pass for one without heads
+        message = "expected a directory"
+        raise argparse.ArgumentTypeError(message)
+    return path
 
 
 def index_argument(text: str) -> int:

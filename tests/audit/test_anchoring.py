@@ -27,6 +27,7 @@ from audit.witnessing import KnownWitness, ask_cosignature
 from bedside.outside import Outside
 from tests.audit.memory_log import Tree, leaves
 from tests.audit.outsiders import answering, running_witness
+from tests.audit.stores import both_stores
 from tests.audit.time_authority import TimeAuthority
 from tests.conftest import free_port
 
@@ -244,6 +245,7 @@ def test_anchoring_tells_loudly_where_a_witness_contradicts_the_log(
     assert head.startswith(other.note(9))
 
 
+@both_stores
 def test_anchoring_leaves_what_another_host_anchored(
     log: AuditLog, make_entry: Callable, moment: Clock, running: ExitStack, tmp_path: Path
 ) -> None:

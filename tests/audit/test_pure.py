@@ -7,6 +7,8 @@ import pytest
 
 AUDIT = Path(__file__).parent.parent.parent / "audit"
 PURE = (
+    "add_checkpoint",
+    "anchor_check",
     "approvals",
     "checkpoint",
     "closing",
@@ -30,7 +32,7 @@ PURE = (
     "verify",
 )
 ALLOWED = {"base64", "binascii", "collections", "contextlib", "dataclasses", "hashlib", "hmac", "re", "struct"}
-ALLOWED |= {"cryptography", "datetime", "msgspec", "typing"}
+ALLOWED |= {"cryptography", "datetime", "itertools", "math", "msgspec", "typing"}
 
 
 def _imports(path: Path) -> set[str]:
