@@ -22,6 +22,7 @@ from audit.encoding import parse_decimal
 from audit.entry import format_time, parse_entry
 from audit.entry_operations import EpochEntry, SwitchEntry
 from audit.errors import EpochEndedError, FormatError, StorageError, VerificationError
+from audit.head import HEAD_FILE
 from audit.keys import (
     INDEX_FILE,
     KEY_DIRECTORY,
@@ -36,7 +37,7 @@ from audit.log import CLOSED_FILE, FIRST, AuditLog, LogConfig, create_log
 from audit.note import VerifierKey, parse_note
 from audit.operators import present_operator
 from audit.private_files import sync_directory, write_key_file
-from audit.storage import Scan, Storage
+from audit.storage import Scan
 from audit.storage.opening import open_storage, read_place, write_place
 from audit.storage.vault_sqlite import VAULT_FILE, VAULT_LOCK_FILE
 from audit.verify import LogReport, Trust, verify_log
@@ -91,6 +92,7 @@ def begin_epoch(
         AppendError: the old log couldn't be closed, or the first entry not be written.
     """
     origin = following_origin(config.origin)
+    _check_target(epoch.new)
     _close(epoch, config, origin, clock, random_bytes)  # (1)
     previous = _newest_note(epoch.old)
     new = LogConfig(
@@ -176,6 +178,19 @@ def _close(
         log.close()
 
 
+def _check_target(directory: Path) -> None:
+    """Returns if the directory holds nothing yet, or an epoch that was begun."""
+    if not (directory / HEAD_FILE).exists():
+        return
+    storage = open_storage(directory)
+    try:
+        first = storage.entry(FIRST)
+    finally:
+        storage.close()
+    if first is not None and not isinstance(parse_entry(first), EpochEntry):
+        raise StorageError("epoch: the new directory holds another log")
+
+
 def _make(epoch: NewEpoch, new: LogConfig, random_bytes: Callable[[int], bytes]) -> None:
     keys = epoch.new / KEY_DIRECTORY
     if keys.exists():
@@ -213,7 +228,7 @@ def _enter(
     """Writes the first entry, unless it is there."""
     log = AuditLog.open(new, clock=clock, random_bytes=random_bytes)
     try:
-        if _first_entry(log.storage) is None:
+        if log.storage.entry(FIRST) is None:
             now = clock()
             log.record(
                 EpochEntry(
@@ -226,7 +241,7 @@ def _enter(
                     previous=previous,
                 )
             )
-        found = parse_entry(_first_entry(log.storage) or b"")
+        found = parse_entry(log.storage.entry(FIRST) or b"")
         if not isinstance(found, EpochEntry) or found.previous != previous:
             raise StorageError("epoch: the new directory holds another log")
     finally:
@@ -261,7 +276,3 @@ def _newest_note(directory: Path) -> str:
         return storage.newest_checkpoint().note.decode()
     finally:
         storage.close()
-
-
-def _first_entry(storage: Storage) -> bytes | None:
-    return storage.entry(FIRST)
