@@ -65,11 +65,11 @@ def rewrap(
     current, old, following = (keys / name for name in (WRAPPING_FILE, OLD_WRAPPING_FILE, NEXT_WRAPPING_FILE))
     clear_drafts(keys)
     if following.exists() or not old.exists():
-        if not following.exists():
-            text = uri or random_bytes(WRAPPING_KEY_BYTES).hex()
-            _check_fresh(make_wrapper(text, random_bytes), make_wrapper(read_private(current), random_bytes))
-            write_key_file(following, text, 0o600)  # (1)
         with open_log() as log:
+            if not following.exists():
+                text = uri or random_bytes(WRAPPING_KEY_BYTES).hex()
+                _check_fresh(make_wrapper(text, random_bytes), log.keys.wrapper)
+                write_key_file(following, text, 0o600)  # (1)
             _note(log, now, INTRODUCE, make_wrapper(read_private(following), random_bytes).key_id, reason)  # (2)
         if not old.exists():
             os.link(current, old)  # (3)

@@ -73,17 +73,16 @@ def rotate(
     if (keys / OLD_SIGNING_FILE).exists():
         raise KeyFileError("rotation: a retirement isn't finished; finish it first")
     clear_drafts(keys)
-    origin = load_vkeys(directory / VKEY_FILE)[0].name
     following = keys / NEXT_SIGNING_FILE
-    if not following.exists():
-        text = uri or format_skey(origin, random_bytes(SEED_BYTES))
-        _check_fresh(make_signer(text, origin), directory)
-        write_key_file(following, text, 0o600)  # (1)
-    elif uri is not None and read_private(following) != uri:
-        raise KeyFileError("rotation: one with another key is under way; finish it first")
-    key = load_signer(following, directory / VKEY_FILE).verifier_key
-    list_vkey(directory / VKEY_FILE, key)  # (2)
     with open_log() as log:
+        if not following.exists():
+            text = uri or format_skey(log.config.origin, random_bytes(SEED_BYTES))
+            _check_fresh(make_signer(text, log.config.origin), directory)
+            write_key_file(following, text, 0o600)  # (1)
+        elif uri is not None and read_private(following) != uri:
+            raise KeyFileError("rotation: one with another key is under way; finish it first")
+        key = load_signer(following, directory / VKEY_FILE).verifier_key
+        list_vkey(directory / VKEY_FILE, key)  # (2)
         if key not in log.keys.verifier_keys:
             raise KeyFileError("rotation: the log's keys don't include the new one")
         if not is_in_force(log.storage, key):
