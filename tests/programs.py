@@ -22,7 +22,18 @@ def need(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
     if found is not None:
         return found
+    raise _missing(name)
+
+
+def need_library(path: Path, package: str) -> Path:
+    """The folder of a library that the package brings; skips the test, or fails it, where it isn't there."""
+    if path.is_dir():
+        return path
+    raise _missing(package)
+
+
+def _missing(name: str) -> BaseException:
     message = f"{name} is not installed"
     if os.environ.get("BEDSIDE_TESTS_REQUIRE_PROGRAMS"):
-        pytest.fail(message)
-    pytest.skip(message)
+        return pytest.fail.Exception(message)
+    return pytest.skip.Exception(message)
