@@ -38,7 +38,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
     add_switch(verbs)
     audit = verbs.add_parser("audit", help="the decision log: init, show, prove, verify, replay")
     audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
-    add_commands(audit_verbs, config.audit.directory)
+    add_commands(audit_verbs, config.audit.directory, default_vault=config.audit.vault_directory)
     add_replay(audit_verbs)
     add_custody(audit_verbs)
     return parser

@@ -7,14 +7,24 @@ line here.
 
 from pathlib import Path
 
-from audit.commands import basic, exporting, publishing, reading, witness
+from audit.commands import basic, epochs, exporting, keys, publishing, reading, witness
 from audit.commands.running import Subparsers
 from audit.outside import Ask
 
 
-def add_commands(subparsers: Subparsers, default_log: Path | None = None, ask: Ask | None = None) -> None:
-    """Adds the verbs to the subparsers of `bedside audit`; `default_log` is the configured log directory, `ask` the way out."""
+def add_commands(
+    subparsers: Subparsers,
+    default_log: Path | None = None,
+    ask: Ask | None = None,
+    default_vault: Path | None = None,
+) -> None:
+    """Adds the verbs to the subparsers of `bedside audit`.
+
+    The defaults are the configured directories of the log and of its vault, `ask` is the way out.
+    """
     basic.add(subparsers, default_log)
+    keys.add(subparsers, default_log, default_vault)
+    epochs.add(subparsers, default_log, default_vault)
     reading.add(subparsers, default_log)
     exporting.add(subparsers, default_log, ask)
     publishing.add(subparsers, default_log)
