@@ -51,7 +51,7 @@ def test_approvals_the_text_is_what_the_format_says() -> None:
     assert format_request(REQUEST).endswith("Z\n-\n")
 
 
-_codes = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,20}", fullmatch=True)
+_codes = st.text("ab9._:+-", max_size=20).map("x".__add__)
 
 
 @given(

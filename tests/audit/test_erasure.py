@@ -369,6 +369,7 @@ TAKE_ONE_MORE = "UPDATE payloads SET sealed = NULL, erasure = (SELECT id FROM er
         ((TAKE_ONE_MORE, "UPDATE payloads SET sealed = x'00', erasure = '' WHERE idx = 5"), 5, "not the one"),
         (("UPDATE erasures SET salt = x'00'",), 1, "as many payloads, and others"),
         (("DELETE FROM erasures",), 1, "missing"),
+        (("UPDATE payloads SET key_ref = 2 WHERE idx = 3",), 3, "filed under another key"),
         (
             ("UPDATE payloads SET erasure = (SELECT id FROM erasures) WHERE idx = 3",),
             3,
