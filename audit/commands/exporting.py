@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from audit.access import Look
 from audit.commands.opening import note_look, now, reading
 from audit.commands.publishing import add_bundle, add_csv
-from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument
+from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument, trusted_keys
 from audit.errors import FormatError, NoSuchEntryError, ProofError, SignatureError, VerificationError
 from audit.export.cef import cef_line
 from audit.export.copies import check_copy, parse_copies
@@ -33,10 +33,10 @@ from audit.export.push import FhirServer, Resources, Sending, json_line, ndjson
 from audit.export.records import LogRecord, head_of, read_records
 from audit.export.retrying import Patience
 from audit.export.syslog import PORT, SyslogCollector, tls_context
-from audit.keys import VKEY_FILE, load_vkeys
+from audit.keys import VKEY_FILE
 from audit.log import prove_entry
 from audit.merkle import LeafIndex
-from audit.note import VerifierKey, parse_vkey
+from audit.note import VerifierKey
 from audit.outside import Ask
 from audit.private_files import read_private
 from audit.storage import Storage
@@ -88,7 +88,7 @@ def check(arguments: argparse.Namespace) -> int:
     """Says of each line of a file whether it is a copy of what the log says."""
     good = bad = 0
     with reading(arguments.log) as storage, arguments.file.open(encoding="utf-8", newline="\n") as file:
-        keys = _keys(arguments)
+        keys = trusted_keys(arguments.key, arguments.log / VKEY_FILE)
         for number, line in enumerate(file, 1):
             if line.strip():
                 problem = _problem(storage, line.rstrip("\r\n"), keys)
@@ -120,16 +120,6 @@ def _problem(storage: Storage, line: str, keys: tuple[VerifierKey, ...]) -> str 
     except (FormatError, ProofError, SignatureError, VerificationError) as exc:
         return str(exc)
     return None
-
-
-def _keys(arguments: argparse.Namespace) -> tuple[VerifierKey, ...]:
-    """The keys to trust: given as a vkey or a file of them, else those that lie beside the log."""
-    if arguments.key is None:
-        return load_vkeys(arguments.log / VKEY_FILE)
-    try:
-        return (parse_vkey(arguments.key),)
-    except FormatError:
-        return load_vkeys(Path(arguments.key))
 
 
 def _note(arguments: argparse.Namespace, storage: Storage, kind: Format) -> None:

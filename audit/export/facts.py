@@ -19,6 +19,7 @@ from audit.entry_operations import (
     SwitchEntry,
     VerifyEntry,
 )
+from audit.export.errors import ExportError
 from audit.export.fhir_codes import CODES, EVENTS
 from audit.export.records import LogRecord
 
@@ -55,8 +56,11 @@ def facts(record: LogRecord) -> Facts:
 
 
 def epoch_nanoseconds(time: str) -> int:
-    """An entry's time as nanoseconds since 1970, exactly."""
-    moment = datetime.fromisoformat(time)
+    """An entry's time as nanoseconds since 1970, exactly; raises ExportError where the calendar has no such time."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError as exc:
+        raise ExportError("entry time: expected a time of the calendar") from exc
     return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000
 
 

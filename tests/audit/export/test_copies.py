@@ -125,6 +125,12 @@ def test_a_copy_with_the_proof_of_another_entry_is_told(full_log: AuditLog) -> N
         _check(full_log, line)
 
 
+def test_a_copy_is_not_proven_by_the_proof_of_another_index(full_log: AuditLog) -> None:
+    (copy,) = parse_copies(cef_line(next(read_records(full_log.storage, LeafIndex(0)))))
+    with pytest.raises(VerificationError, match="another index"):
+        check_copy(copy, full_log.prove(LeafIndex(1)), _keys(full_log))
+
+
 def test_a_proof_without_the_entry_is_not_enough(full_log: AuditLog) -> None:
     (copy,) = parse_copies(cef_line(next(read_records(full_log.storage, LeafIndex(0)))))
     proof = replace(full_log.prove(copy.index), extra=None)
