@@ -79,6 +79,18 @@ class GroupCommit:
         self._closed = False
         self._pid = os.getpid()
 
+    def shed_if_full(self, count: int) -> None:
+        """Returns while there is room in the queue: under overload no work is to be done for what is shed anyway.
+
+        Raises:
+            LogOverloadedError: there is none; the `count` entries are noted as refused.
+        """
+        try:
+            self._check_room()
+        except LogOverloadedError as exc:
+            self._note_refusal(exc, count)
+            raise
+
     def submit(self, items: tuple[Appendable, ...]) -> list[Outcome]:
         """One outcome per item, when the batch they are in is durable.
 
@@ -118,10 +130,13 @@ class GroupCommit:
                 self._thread = threading.Thread(target=self._run, name="audit-committer", daemon=True)
                 self._thread.start()
 
-    def _submit(self, items: tuple[Appendable, ...]) -> list[Outcome]:
+    def _check_room(self) -> None:
         if self._requests.qsize() >= self._limits.max_waiting:
             message = f"{self._limits.max_waiting} appends are waiting already"
             raise LogOverloadedError(message)
+
+    def _submit(self, items: tuple[Appendable, ...]) -> list[Outcome]:
+        self._check_room()
         future: Future[list[Outcome]] = Future()
         self._requests.put(_Request(items, future))
         try:

@@ -253,6 +253,7 @@ class AuditLog:
         Raises:
             As `append`.
         """
+        self._group.shed_if_full(len(entries))
         return self._commit(tuple(self._admit(entry, payload) for entry, payload in entries))
 
     def record(self, entry: Entry, payload: SealedPayload | None = None) -> LogReceipt:
@@ -261,6 +262,7 @@ class AuditLog:
         Raises:
             As `append`.
         """
+        self._group.shed_if_full(1)
         return self._commit((self._admit_formatted(format_entry(entry), payload),))[0]
 
     def checkpoint(self) -> bytes:

@@ -2,7 +2,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import apsw
@@ -171,6 +171,26 @@ def test_group_commit_sheds_when_too_many_wait(open_faulty, make_entry, disk) ->
             thread.join()
     assert len(errors) == 20
     assert sum(isinstance(error, LogOverloadedError) for error in errors) >= 1
+
+
+def test_group_commit_sheds_before_it_looks_at_the_entry(open_faulty, make_entry, disk) -> None:
+    log = open_faulty(max_waiting=2)
+    waiting = [threading.Thread(target=_append_quietly, args=(log, make_entry(log)[0])) for _ in range(3)]
+    with disk.hangs():
+        for thread in waiting:
+            thread.start()
+            time.sleep(0.02)
+        with pytest.raises(LogOverloadedError):
+            log.append(b"this would be no entry")
+        for thread in waiting:
+            thread.join()
+    log.append(*make_entry(log))
+    assert _gap(log).unacknowledged == 4
+
+
+def _append_quietly(log: AuditLog, entry: bytes) -> None:
+    with suppress(AppendError):
+        log.append(entry)
 
 
 def test_group_commit_batches_what_arrived_during_the_previous_commit(open_faulty, make_entry, disk) -> None:
