@@ -111,7 +111,8 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
     total = terms[0]
     for bit in range(252, -1, -1):
         total = add_points(total, total)
-        total = add_points(total, terms[(scalar >> bit & 1) + 2 * (factor >> bit & 1)])
+        which = (scalar >> bit & 1) + 2 * (factor >> bit & 1)
+        total = add_points(total, terms[which]) if which else total
     inverse = pow(total.z, P - 2, P)
     x, y = total.x * inverse % P, total.y * inverse % P
     return (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32]
