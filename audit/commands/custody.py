@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from audit import erasure, holds
+from audit.access import Look, Visitor, record_access
 from audit.approvals import ERASE, HOLD_PLACE, HOLD_RELEASE, KINDS, RETENTION, check_signed
+from audit.commands.opening import ROLE
 from audit.commands.running import INVALID, USAGE, VALID, Subparsers, guarded, index_argument
 from audit.commitments import digest
 from audit.custody import (
@@ -44,6 +46,7 @@ from audit.keys import (
 )
 from audit.merkle import LeafIndex
 from audit.note import Signer, format_vkey
+from audit.operators import operator_name
 from audit.pkcs11 import make_signing_key
 from audit.pkcs11_uri import format_uri, is_uri, parse_uri
 from audit.retention import count_years
@@ -143,16 +146,17 @@ def resume(custody: Custody, _arguments: argparse.Namespace) -> int:
 
 def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
     """Prints each request and who signed; exit code 1 where the log has an erasure that nobody is seen to have approved."""
-    status, known = VALID, set()
-    for row in custody.store.requests():
-        if row.kind in ERASURES:
-            print(f"{row.id}  {row.created}  {row.kind:<9}  {row.state:<9}  {written_request(row).reason}")
-            try:
-                print(f"    {_signed(custody, row)}")
-            except AuditError as exc:
-                print(f"    {exc}")
-                status = INVALID
-            known.add(row.id)
+    status = VALID
+    rows = [row for row in custody.store.requests() if row.kind in ERASURES]
+    _note_look(custody, "erasures", len(rows))
+    for row in rows:
+        print(f"{row.id}  {row.created}  {row.kind:<9}  {row.state:<9}  {written_request(row).reason}")
+        try:
+            print(f"    {_signed(custody, row)}")
+        except AuditError as exc:
+            print(f"    {exc}")
+            status = INVALID
+    known = {row.id for row in rows}
     for index, entry_id in _recorded(custody):
         if entry_id not in known:
             print(f"{entry_id}\n    index {index}: nobody asked for this erasure here")
@@ -187,11 +191,12 @@ def list_holds(custody: Custody, arguments: argparse.Namespace) -> int:
         lookups = custody.lookups(read_patients(arguments.patients))
         lines = {lookup: number for number, lookup in reversed(list(enumerate(lookups, start=1)))}
     now = custody.now()
-    for hold in custody.store.holds():
-        if arguments.patients is None or hold.lookup in lines:
-            line = f"  line {lines[hold.lookup]}" if hold.lookup in lines else ""
-            ended = "  ended" if hold.until is not None and hold.until <= now else ""
-            print(f"{hold.hold}  {hold.placed}  until {hold.until or 'released'}  {hold.reason}{ended}{line}")
+    found = [hold for hold in custody.store.holds() if arguments.patients is None or hold.lookup in lines]
+    _note_look(custody, "holds", len(found))
+    for hold in found:
+        line = f"  line {lines[hold.lookup]}" if hold.lookup in lines else ""
+        ended = "  ended" if hold.until is not None and hold.until <= now else ""
+        print(f"{hold.hold}  {hold.placed}  until {hold.until or 'released'}  {hold.reason}{ended}{line}")
     for row in custody.store.requests():
         if row.kind in HOLDS and row.state not in (DONE, WITHDRAWN):
             print(f"request {row.id}  {row.created}  {row.kind}  {row.state}")
@@ -202,6 +207,7 @@ def plan_retention(custody: Custody, _arguments: argparse.Namespace) -> int:
     """Prints how many payloads there are of each year, how many may go, and how many a hold keeps though they might."""
     latest = custody.rule.latest_due(custody.clock())
     counts = count_years(erasure.kept_payloads(custody), latest, erasure.held_key_refs(custody))
+    _note_look(custody, "retention", sum(count.payloads for count in counts))
     print(f"kept for {custody.rule.years:g} years; due up to {latest}\nyear  payloads       due      held")
     for count in counts:
         print(f"{count.year}  {count.payloads:>8}  {count.due:>8}  {count.held:>8}")
@@ -262,6 +268,12 @@ def _carry_out(custody: Custody, row: CustodyRequest) -> None:
         return
     for index in holds.carry_out(custody, row.id):
         print(f"index {index}")
+
+
+def _note_look(custody: Custody, asked: str, results: int) -> None:
+    """Records a look at what is in custody, before anything is shown."""
+    visitor = Visitor(operator_name(os.getuid()), ROLE, "custody")
+    record_access(custody.log, visitor, Look("search", results, asked=asked), custody.clock())
 
 
 def _recorded(custody: Custody) -> Iterator[tuple[LeafIndex, str]]:

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from audit.entry import parse_entry
-from audit.entry_custody import ErasureEntry, HoldEntry
+from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
 from audit.log import AuditLog, LogConfig
 from audit.merkle import LeafIndex
 from audit.pkcs11 import make_wrapping_key
 from audit.pkcs11_uri import format_uri, parse_uri
+from audit.storage import Query
 from audit.storage.opening import open_storage, open_vault
 from bedside.cli import main
 from tests.audit.custody_log import ORIGIN, make_room
@@ -252,6 +253,20 @@ def test_custody_retention_is_planned_and_applied(office: Office) -> None:
     assert done.out.startswith("erased: 4 keys, 8 payloads\nindex ")
     assert len(office.run("retention", "plan").out.splitlines()) == 2
     assert office.run("retention", "apply", "--key", office.key("ada")).out == "nothing is due\n"
+
+
+@pytest.mark.parametrize(("verbs", "results"), [("erase list", 1), ("hold list", 0), ("retention plan", 8)])
+def test_custody_a_look_is_an_entry(office: Office, verbs: str, results: int) -> None:
+    office.request("p1")
+    assert office.run(*verbs.split()).code == 0
+    storage = open_storage(office.directory)
+    try:
+        (found,) = storage.find(Query(type="access/v1"))
+        entry = parse_entry(storage.entry(found.index) or b"")
+    finally:
+        storage.close()
+    assert isinstance(entry, AccessEntry)
+    assert (entry.action, entry.results, entry.reason) == ("search", results, "custody")
 
 
 def test_custody_of_another_tenant_is_refused(office: Office) -> None:
