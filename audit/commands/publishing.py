@@ -131,7 +131,8 @@ def verify_published(path: Path, arguments: argparse.Namespace) -> int:
     keys = trusted_keys(arguments.key, path / VKEY_FILE)
     heads = given_heads(arguments)
     origin = None if arguments.foreign else keys[0].name
-    report = verify_folder(path, Trust(keys, origin, heads), ours=not arguments.foreign)
+    witnesses = tuple(key for given in arguments.witness_key for key in trusted_keys(given, Path(given)))
+    report = verify_folder(path, Trust(keys, origin, heads, witnesses), ours=not arguments.foreign)
     newest = report.checkpoint
     print(f"valid: {report.entries} entries, {report.files} files, {report.heads} heads kept elsewhere")
     print(f"origin {newest.origin}\nsize {newest.size}\nroot {format_base64(newest.root)}")

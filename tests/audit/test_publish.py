@@ -11,7 +11,10 @@ from audit.cosignature import Cosigner
 from audit.directory_scan import FolderReport, verify_folder
 from audit.durable_files import locked_folder
 from audit.errors import ForkError, KeyFileError, RollbackError, StorageError, VerificationError
-from audit.keys import Ed25519Signer
+from audit.export import verifier
+from audit.export.bundle import write_bundle
+from audit.keys import Ed25519Signer, load_vkeys
+from audit.log import AuditLog
 from audit.merkle import LeafIndex, TreeSize
 from audit.note import Note, format_note, parse_note
 from audit.publish import Publisher, PublishError, cosigned_checkpoint
@@ -20,6 +23,7 @@ from audit.tile_reader import entry_bundles_of
 from audit.tiles import format_tile_path, tiles_of
 from audit.verify import Trust
 from tests.audit.memory_tree import ORIGIN, SIGNER, MemoryTree, plain_entries
+from tests.audit.stores import both_stores
 
 KEYS = (SIGNER.verifier_key,)
 WITNESS = Cosigner("witness.example/w1", bytes([7] * 32))
@@ -283,6 +287,19 @@ def test_cosigned_checkpoint_takes_the_witness_line_once_and_of_this_text_alone(
     assert parsed.signatures[1] == WITNESS.cosign(parsed.text, 1_800_000_000)
     assert parse_checkpoint(parsed.text).size == 3
     assert cosigned_checkpoint(tree, TreeSize(2)) is None
+
+
+@both_stores
+def test_publish_and_bundle_read_any_store(log: AuditLog, make_entry, tmp_path: Path) -> None:
+    keys = load_vkeys(log.config.directory / "log.vkey")
+    publisher = Publisher(tmp_path / "tiles", keys)
+    for count in (3, 254, 2):
+        log.append_all([make_entry(log) for _ in range(count)])
+        publisher.publish(log.storage)
+    assert _files(tmp_path / "tiles") >= _expected(TreeSize(259))
+    assert verify_folder(tmp_path / "tiles", Trust(keys, ORIGIN, (log.checkpoint(),))).entries == 259
+    write_bundle(tmp_path / "bundle", log.storage, keys)
+    assert verifier.main([str(tmp_path / "bundle")]) == 0
 
 
 @pytest.fixture(autouse=True)
