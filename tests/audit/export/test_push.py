@@ -1,6 +1,7 @@
 """AuditEvents and Provenances to a FHIR server that keeps them: once each, however often they are sent."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -72,7 +73,8 @@ class Keeper:
         ((name, token),) = parse_qsl(criterion, strict_parsing=True)
         assert name == "entity:identifier"
         system, _, value = token.partition("|")
-        value = value.replace("\\|", "|").replace("\\,", ",").replace("\\$", "$").replace("\\\\", "\\")
+        assert re.fullmatch(r"(?:[^\\|,$]|\\[\\|,$])*", value), "characters with a meaning have to be escaped"
+        value = re.sub(r"\\(.)", r"\1", value)
         wanted = {"system": system, "value": value}
         return [
             kept
