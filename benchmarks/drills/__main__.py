@@ -44,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="a part of the full bar; below 1 nothing is written")
     parser.add_argument("--workspace", type=Path, help="where the logs lie; default: the temporary folder")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
+    parser.add_argument("--render", action="store_true", help="write the page from the records, run nothing")
     options = parser.parse_args(arguments)
+    if options.render:
+        PAGE.write_text(render(load_evidence(EVIDENCE)), encoding="utf-8")
+        return 0
     names = options.names or available()
     if unknown := sorted(set(names) - set(available())):
         parser.error(f"no drill {', '.join(unknown)}; there are {', '.join(available())}")
