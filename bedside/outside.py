@@ -2,7 +2,7 @@
 
 What `audit.outside.Ask` promises is kept by the same way out as the FHIR client's: names are resolved once and judged
 (`fhir_adapters.outbound`), redirects aren't followed, https is asked for beyond loopback, and a deadline holds for the whole
-exchange. A further kind of outsider is an address more in `urls`.
+exchange. A further kind of outsider is a place more.
 """
 
 from __future__ import annotations
@@ -27,15 +27,24 @@ MAX_ANSWER_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """Asks at `urls` and what lies under them.
+class Place:
+    """An address that may be asked, and what lies under it.
 
-    `ca_file` is a PEM file where they have a certification authority of their own.
+    `policy` says which private networks its host may lie in; `ca_file` is a PEM file where it has a certification authority of
+    its own.
     """
 
-    urls: tuple[str, ...]
+    url: str
     policy: AddressPolicy = ANYWHERE_PUBLIC
     ca_file: str | None = None
+
+
+class Outside:
+    """Asks at these places."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        """A place without an address is none."""
+        self._places = tuple(place for place in places if place.url)
 
     def __call__(
         self,
@@ -51,7 +60,8 @@ class Outside:
         Raises:
             OutsideError: the address isn't configured or may not be contacted, or there was no whole answer in time.
         """
-        if not any(_lies_under(url, base) for base in self.urls):
+        place = next((place for place in self._places if _lies_under(url, place.url)), None)
+        if place is None:
             raise OutsideError("outside: expected a configured address, got another")
         host = urlsplit(url).hostname
         try:
@@ -60,10 +70,10 @@ class Outside:
                 url,
                 body=body,
                 headers=headers,
-                policy=self.policy,
+                policy=place.policy,
                 timeout_s=timeout_s,
                 max_bytes=MAX_ANSWER_BYTES,
-                ca_file=self.ca_file,
+                ca_file=place.ca_file,
             )
         except FhirUpstreamError as exc:
             raise OutsideError(f"{host}: {_reason(exc, timeout_s)}") from None
@@ -93,8 +103,3 @@ def _reason(error: FhirUpstreamError, timeout_s: float) -> str:
             return "expected a plain https url, or http on loopback"
         case _:
             return "expected an answer, got none that can be read"
-
-
-def outside(urls: Iterable[str], policy: AddressPolicy, ca_file: str | None = None) -> Outside:
-    """The way out to these addresses; empty ones are none."""
-    return Outside(tuple(dict.fromkeys(url for url in urls if url)), policy, ca_file)

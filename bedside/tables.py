@@ -72,6 +72,8 @@ class WitnessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     url: Annotated[str, "its submission prefix, before `/add-checkpoint`"]
     vkey: Annotated[str, "its verifier key (C2SP, type 04)"]
     monitoring_url: Annotated[str, "its monitoring prefix, asked for the newest head at start; empty: not asked"] = ""
+    networks: Annotated[tuple[str, ...], "private networks (CIDR) that it may lie in"] = ()
+    ca_file: Annotated[Path | None, "PEM file of its own certification authority; none: the usual ones"] = None
 
 
 class AuthorityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +82,9 @@ class AuthorityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     name: Annotated[Name, "its name in reports"]
     url: Annotated[str, "where time stamps are asked for"]
     roots_file: Annotated[Path, "PEM file of the root certificates its stamps must lead to"]
+    policy: Annotated[str, "OID of the policy its stamps must be under; empty: any"] = ""
+    networks: Annotated[tuple[str, ...], "private networks (CIDR) that it may lie in"] = ()
+    ca_file: Annotated[Path | None, "PEM file of its own certification authority; none: the usual ones"] = None
 
 
 class OfficerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

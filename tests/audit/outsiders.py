@@ -18,7 +18,7 @@ from audit.witness import Witness, known_logs
 from audit.witness_app.app import create_app
 from audit.witness_state import WitnessState, init_witness, load_cosigner
 from audit.witnessing import KnownWitness
-from bedside.outside import Outside
+from bedside.outside import Outside, Place
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -93,4 +93,4 @@ def answering(answer: Callable[[bytes], Answer]) -> Iterator[Answering]:
 
 def asking(*urls: str) -> Outside:
     """The real way out to these addresses."""
-    return Outside(urls)
+    return Outside(Place(url) for url in urls)

@@ -24,7 +24,7 @@ from audit.outside import Ask
 from audit.storage import Anchor, StoredCheckpoint
 from audit.timestamps import TimestampAuthority, check_timestamp, load_roots
 from audit.witnessing import KnownWitness, ask_cosignature
-from bedside.outside import Outside
+from bedside.outside import Outside, Place
 from tests.audit.memory_log import Tree, leaves
 from tests.audit.outsiders import answering, running_witness
 from tests.audit.stores import both_stores
@@ -67,7 +67,7 @@ def _add(log: AuditLog, make_entry: Callable, count: int = 1) -> None:
 
 
 def _ask(*places: KnownWitness | TimestampAuthority) -> Ask:
-    return Outside(tuple(place.url for place in places))
+    return Outside(Place(place.url) for place in places)
 
 
 def _witness(running: ExitStack, log: AuditLog, place: Path, name: str = "witness.example/w1") -> KnownWitness:

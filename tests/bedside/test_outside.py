@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from audit.outside import OutsideError
-from bedside.outside import MAX_ANSWER_BYTES, Outside, outside
+from bedside.outside import MAX_ANSWER_BYTES, Outside, Place
 from fhir_adapters.outbound import AddressPolicy
 from tests.conftest import free_port
 from tests.programs import need
@@ -117,7 +117,7 @@ def server() -> Iterator[_Server]:
 
 @pytest.fixture
 def ask(server: _Server) -> Outside:
-    return Outside((server.base,))
+    return Outside([Place(server.base)])
 
 
 def test_outside_sends_what_it_is_given_and_gives_back_what_came(server: _Server, ask: Outside) -> None:
@@ -171,7 +171,7 @@ def test_outside_takes_no_packed_answer(server: _Server, ask: Outside) -> None:
 def test_outside_says_that_nobody_listens() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(OutsideError, match=r"127\.0\.0\.1: expected an answer"):
-        Outside((url,))("GET", f"{url}/x")
+        Outside([Place(url)])("GET", f"{url}/x")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_outside_contacts_a_private_address_only_where_it_is_listed(host: str) -
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", port))]
 
     url = f"https://{host}/witness"
-    closed = outside([url, ""], AddressPolicy(resolve=resolve))
+    closed = Outside([Place(""), Place(url, AddressPolicy(resolve=resolve))])
     with pytest.raises(OutsideError, match=f"{host}: expected an address that may be contacted"):
         closed("GET", url)
     listed = AddressPolicy((ipaddress.IPv4Network("10.1.0.0/16"),), resolve)
@@ -216,13 +216,25 @@ def test_outside_follows_no_name_to_this_machine(server: _Server) -> None:
     url = f"https://witness.example:{server.server_port}/base"
     everywhere = AddressPolicy((ipaddress.IPv4Network("0.0.0.0/0"),), resolve)
     with pytest.raises(OutsideError, match="may be contacted"):
-        Outside((url,), everywhere)("GET", url)
+        Outside([Place(url, everywhere)])("GET", url)
     assert server.asked == []
+
+
+def test_outside_lets_each_place_into_its_own_networks_alone() -> None:
+    def resolve(name: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", port))]
+
+    listed = AddressPolicy((ipaddress.IPv4Network("10.1.0.0/16"),), resolve)
+    ask = Outside(
+        [Place("https://one.internal", listed), Place("https://two.internal", AddressPolicy(resolve=resolve))]
+    )
+    with pytest.raises(OutsideError, match=r"two\.internal: expected an address that may be contacted"):
+        ask("GET", "https://two.internal/x")
 
 
 def test_outside_asks_for_https_beyond_loopback() -> None:
     with pytest.raises(OutsideError, match="expected a plain https url, or http on loopback"):
-        Outside(("http://witness.example/w",))("GET", "http://witness.example/w")
+        Outside([Place("http://witness.example/w")])("GET", "http://witness.example/w")
 
 
 def test_outside_sends_no_header_that_could_hide_another(server: _Server, ask: Outside) -> None:
@@ -258,7 +270,7 @@ def test_outside_believes_a_certificate_of_its_authority_in_the_hosts_name(
     context.load_cert_chain(certificate, key)
     with _running(context) as server:
         url = server.base.replace("http:", "https:")
-        ask = outside([url], AddressPolicy(), str(certificate) if trusted else None)
+        ask = Outside([Place(url, ca_file=str(certificate) if trusted else None)])
         if answers:
             assert ask("POST", f"{url}/echo", body=b"x").body == b"x"
         else:
