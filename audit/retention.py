@@ -48,7 +48,7 @@ class RetentionRule:
 
     def latest_due(self, now: datetime) -> str:
         """The latest entry time whose duty has ended at `now`."""
-        return format_time(min(_years_before(now, self.years), now - FLOOR))
+        return format_time(_years_before(now, self.years))
 
     def check_ended(self, newest: str | None, now: datetime, override: str | None) -> str:
         """How the duty was met for records of which `newest` is the last (None: there are none): `ended`, or the law.
