@@ -28,7 +28,7 @@ from benchmarks.drills.go_reader import LIBRARY, RefusedError, build, read
 from benchmarks.drills.workload import decision, new_log, open_log
 from benchmarks.report import ROOT
 
-ENTRIES, TAMPERED_ENTRIES, FLIPS = 10_000, 600, 2_000
+ENTRIES, TAMPERED_ENTRIES, FLIPS = 10_000, 600, 1_000
 RECEIPT_EVERY = 20
 _BATCH = 200
 _SEED = 4711
