@@ -85,9 +85,10 @@ class Vault:
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        """Takes over `store`; `keys` gives the index and wrapping keys in force."""
+        """Takes over `store`; `keys` gives the wrapping key in force, and the index key, which never changes."""
         self._store = store
         self._keys = keys
+        self._index_key = keys().index_key
         self._tenant = tenant
         self._clock = clock
         self._random_bytes = random_bytes
@@ -98,7 +99,7 @@ class Vault:
 
     def lookup(self, subject: str) -> bytes:
         """Under what the store has this subject's key, its holds and the requests about it."""
-        return bytes.fromhex(keyed_digest(self._keys().index_key, "subject", subject.encode()))
+        return bytes.fromhex(keyed_digest(self._index_key, "subject", subject.encode()))
 
     def find(self, subject: str) -> SubjectKey | None:
         """The subject's key, None if it has none.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from audit.access import Look, Visitor, record_access
-from audit.entry import DecisionEntry, parse_entry, read_header
+from audit.entry import DecisionEntry, EntryHeader, parse_entry, read_header
 from audit.errors import AuditError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
@@ -30,7 +30,7 @@ class NothingToReplayError(AuditError):
 
 def add_replay(verbs: Any) -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("replay", help="repeat a recorded decision; needs the payload key")
+    parser = verbs.add_parser("replay", help="repeat a recorded decision; needs the patient's key in the vault")
     parser.add_argument(
         "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
     )
@@ -44,9 +44,10 @@ def run_replay(options: argparse.Namespace) -> int:
     audit_log = open_log(config)
     try:
         index = _latest_answered(audit_log) if options.index == LATEST else LeafIndex(options.index)
-        entry = read_header(audit_log.entry(index))
-        if entry.payload is None:
-            sys.stdout.write(f"entry {index}: nothing to replay, {entry.type} {entry.id} has no payload\n")
+        data = audit_log.entry(index)
+        header = read_header(data)
+        if not _is_answered(header, data):
+            sys.stdout.write(f"entry {index}: nothing to replay, {header.type} {header.id} holds no model's answer\n")
             return 1
         visitor = Visitor(operator_name(os.getuid()), "operator", options.reason)
         record_access(audit_log, visitor, Look("replay", 1, index=index), now())
@@ -60,6 +61,14 @@ def run_replay(options: argparse.Namespace) -> int:
         f"repeated answer {report.repeated_answer or 'none'}\n"
     )
     return 0 if report.outcome in ("reproduced", "answer-reproduced") else 1
+
+
+def _is_answered(header: EntryHeader, data: bytes) -> bool:
+    """Whether a model came to an assessment, be it an abstention."""
+    if header.type != "decision/v1":
+        return False
+    entry = parse_entry(data)
+    return isinstance(entry, DecisionEntry) and entry.inputs is not None
 
 
 def _index(text: str) -> int | str:

@@ -100,6 +100,19 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     system_actions: tuple[dict[str, Any], ...] = ()
 
 
+class UnansweredPayload(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a decision in which no model's answer came about: whose it was, and what was shown in its place.
+
+    So every decision is found with its patient, and goes with the patient; always encrypted at rest.
+    """
+
+    schema: str = "bedside-unanswered/1"
+    as_of: datetime
+    patient_id: str
+    cards: tuple[dict[str, Any], ...]
+    shown: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What is the same for every decision of a running service; `index_key` is for what is about staff."""
@@ -141,11 +154,16 @@ class Decision:
     latency_us: Mapping[str, int]
 
 
-def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
-    """The payload to encrypt, or None where there is nothing to replay."""
+def payload_bytes(decision: Decision, model_page: str | None) -> bytes:
+    """The payload to encrypt."""
     assessed = decision.assessed
+    cards = tuple(card.to_json() for card in decision.cards)
     if assessed is None:
-        return None
+        patient_id = decision.request.context.patient_id
+        unanswered = UnansweredPayload(
+            as_of=decision.received_at, patient_id=patient_id, cards=cards, shown=decision.shown
+        )
+        return msgspec.msgpack.encode(unanswered)
     assessment = assessed.assessment
     abstention = assessment if isinstance(assessment, Abstention) else None
     payload = ReplayPayload(
@@ -164,7 +182,7 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
         abstention=() if abstention is None else abstention.reasons,
         outside_population=abstention is not None and abstention.outside_population,
         model_page=model_page,
-        cards=tuple(card.to_json() for card in decision.cards),
+        cards=cards,
         drafted=decision.drafted,
         shown=decision.shown,
         system_actions=tuple(action.to_json() for action in decision.system_actions),
@@ -172,7 +190,7 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes | None:
     return msgspec.msgpack.encode(payload)
 
 
-def decision_entry(decision: Decision, context: Context, payload: PayloadReference | None) -> DecisionEntry:
+def decision_entry(decision: Decision, context: Context, payload: PayloadReference) -> DecisionEntry:
     """The log's leaf for `decision`: nothing in it identifies the patient or holds a clinical value."""
     return DecisionEntry(
         id=decision.entry_id,

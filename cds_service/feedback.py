@@ -5,9 +5,9 @@ log. The same feedback is recorded once however often it comes, to whichever pro
 says, under the key of the decision's patient.
 
 The leaf holds codes alone: a reason that was offered with the card by its code, any other as `other`. What a client writes
-freely is in the encrypted payload, under the same key. A decision without a payload doesn't say whose it is: what is said
-about it goes under a key of its own, `decision:<entry id>`. Where the patient was erased only the codes are kept, and what a
-client then writes freely is dropped.
+freely is in the encrypted payload, under the same key. Where the patient was erased only the codes are kept, and what a
+client then writes freely is dropped. A decision without a payload, as other writers of a log may leave one, doesn't say whose
+it is: what is said about it goes under a key of its own, `decision:<entry id>`.
 """
 
 from __future__ import annotations

@@ -310,8 +310,8 @@ def record_decision(decision: Decision, book: Book, model_page: str | None) -> L
     """
     payload = payload_bytes(decision, model_page)
     try:
-        sealed = None if payload is None else book.log.seal(decision.entry_id, "decision/v1", payload, decision.key)
-        entry = decision_entry(decision, book.context, None if sealed is None else sealed.reference)
+        sealed = book.log.seal(decision.entry_id, "decision/v1", payload, decision.key)
+        entry = decision_entry(decision, book.context, sealed.reference)
         return book.log.record(entry, sealed)
     except AuditError as exc:
         raise _not_recorded(exc, decision.entry_id, book) from exc

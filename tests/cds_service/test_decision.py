@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from audit.errors import ErasedError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.vault import patient_subject
-from cds_service.decision import ReplayPayload, StoredArray
+from cds_service.decision import ReplayPayload, StoredArray, UnansweredPayload
+from cds_service.errors import MissingDataError
 from cds_service.pipeline import Desk, answer
+from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
 from tests.cds_service.callers import CALLER, caller
 from tests.conftest import NOW, TENANT, MakeDesk
@@ -215,6 +218,27 @@ def test_decision_payload_without_answer_keeps_the_reasons(make_desk: MakeDesk, 
     payload = msgspec.msgpack.decode(audit_log.payload(LeafIndex(0)), type=ReplayPayload)
     assert payload.answer is None
     assert [reason.evidence for reason in payload.abstention] == ["total_cholesterol", "hdl_cholesterol"]
+
+
+def test_decision_without_an_answer_is_found_with_its_patient_all_the_same(
+    make_desk: MakeDesk, prevent: ReleasedModel, audit_log: AuditLog
+) -> None:
+    """A model that failed, and data that could not be had: whose decision it was is in the payload, under the patient's key."""
+
+    def failing(*_arguments: Any) -> Any:
+        raise ZeroDivisionError
+
+    desk = make_desk(models={"prevent_cvd": replace(prevent, interpret=failing)})
+    body = patients.encoded(patients.call(patients.prefetch(NOW)))
+    cards = tuple(json.loads(answer(body, desk.services[0], CALLER, desk))["cards"])
+    with pytest.raises(MissingDataError):
+        answer(patients.encoded(patients.call({})), desk.services[0], CALLER, desk)
+    for index, shown in enumerate((cards, ())):
+        payload = msgspec.msgpack.decode(audit_log.payload(LeafIndex(index)), type=UnansweredPayload)
+        assert payload == UnansweredPayload(as_of=NOW, patient_id=patients.PATIENT_ID, cards=shown, shown=True)
+    key = audit_log.vault.find(patient_subject(patients.PATIENT_ID))
+    assert key is not None
+    assert audit_log.storage.payloads_under(key.ref) == [0, 1]
 
 
 @given(

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit.entry import FeedbackEntry, Requester, format_time, parse_entry
+from audit.entry import DecisionEntry, FeedbackEntry, Requester, format_time, parse_entry
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.merkle import LeafIndex
@@ -271,7 +271,7 @@ def test_feedback_comment_is_under_the_key_of_the_decisions_patient(audit_log: A
     assert audit_log.storage.payloads_under(key.ref) == [0, _index(audit_log, entry)]
 
 
-def test_feedback_on_a_decision_without_a_payload_is_under_a_key_of_that_decision(
+def test_feedback_on_a_failed_models_card_is_under_the_patients_key_too(
     make_desk: MakeDesk, prevent: ReleasedModel, audit_log: AuditLog
 ) -> None:
     def failing(*_arguments: Any) -> Any:
@@ -280,11 +280,25 @@ def test_feedback_on_a_decision_without_a_payload_is_under_a_key_of_that_decisio
     desk = make_desk(models={"prevent_cvd": replace(prevent, interpret=failing)})
     body = patients.encoded(patients.call(patients.prefetch(NOW)))
     (failed,) = json.loads(answer(body, desk.services[0], CALLER, desk))["cards"]
-    said = _overridden(failed, overrideReason={"userComment": CANARY})
+    _record(audit_log, _overridden(failed, overrideReason={"userComment": CANARY}))
+    (entry,) = _entries(audit_log)
+    expected = audit_log.vault.find(patient_subject(patients.PATIENT_ID))
+    assert audit_log.payload_key(_index(audit_log, entry)) == expected
+
+
+def test_feedback_on_a_decision_without_a_payload_is_under_a_key_of_that_decision(
+    audit_log: AuditLog, card: Shown
+) -> None:
+    decision = parse_entry(audit_log.entry(LeafIndex(0)))
+    assert isinstance(decision, DecisionEntry)
+    entry_id = audit_log.new_entry_id()
+    shown = msgspec.structs.replace(decision.cards[0], uuid=card_uuid(entry_id, 0))
+    audit_log.record(msgspec.structs.replace(decision, id=entry_id, cards=(shown,), payload=None))
+    said = _overridden({"uuid": shown.uuid}, overrideReason={"userComment": CANARY})
     assert _counts(_record(audit_log, said, said)) == (1, 1, 0, 0)
     assert _payload(audit_log).comment == CANARY
     (entry,) = _entries(audit_log)
-    expected = audit_log.vault.find(decision_subject(entry.decision))
+    expected = audit_log.vault.find(decision_subject(entry_id))
     assert audit_log.payload_key(_index(audit_log, entry)) == expected
 
 

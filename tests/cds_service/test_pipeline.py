@@ -120,7 +120,7 @@ def test_pipeline_a_model_that_fails_is_said_and_recorded(
     expected = present_failure(prevent.manifest, lambda: card["uuid"]).to_json()
     assert card == expected
     entry = _entry(audit_log)
-    assert (entry["status"], entry["output"], entry["inputs"], entry["payload"]) == ("failed", None, None, None)
+    assert (entry["status"], entry["output"], entry["inputs"]) == ("failed", None, None)
     assert entry["model"]["artefact"] == prevent.identity.artifact_sha256
     assert [record.message for record in caplog.records] == ["model failed"]
     assert patients.CANARY_NAME not in caplog.text
