@@ -152,6 +152,18 @@ def test_the_token_and_the_search_are_said_to_be_masked() -> None:
     assert query["description"] == "prefetch key active_medications"
 
 
+@pytest.mark.parametrize(("profile", "code"), [("PatientRead", "110153"), ("PatientQuery", "110152")])
+def test_the_fhir_server_has_the_role_that_dicom_gives_it(profile: str, code: str) -> None:
+    event = next(event for event in ALL["decision"] if f"{BALP}.{profile}" in _claims(event))
+    addresses = {
+        agent["type"]["coding"][0]["code"]: agent["network"]["address"]
+        for agent in event["agent"]
+        if "network" in agent
+    }
+    assert addresses[code] == "https://fhir.example.org"
+    assert sorted(addresses.values()) == ["hospital.example", "https://fhir.example.org"]
+
+
 def test_the_patient_is_named_by_commitment_alone() -> None:
     for event in ALL["decision"]:
         (patient,) = [entity for entity in event["entity"] if entity["type"]["code"] == "1"]
