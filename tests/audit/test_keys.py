@@ -146,13 +146,14 @@ def test_keys_list_every_verifier_key_once_and_the_first_one_first(tmp_path: Pat
 def test_keys_are_never_read_from_two_states_of_the_files(tmp_path: Path) -> None:
     init_keys(tmp_path, ORIGIN, os.urandom)
     signing, following = (tmp_path / "keys" / name for name in ("signing.key", "signing.next.key"))
+    source = KeySource(tmp_path, os.urandom)
     signing.unlink()
     os.mkfifo(
         signing, 0o600
     )  # holds the reader up where it has seen that there is no next key, and hasn't read the old one
     new = Ed25519Signer(ORIGIN, b"\x01" * 32).verifier_key
     with ThreadPoolExecutor(1) as reader:
-        read = reader.submit(lambda: KeySource(tmp_path, os.urandom).keys().verifier_keys)
+        read = reader.submit(lambda: source.keys().verifier_keys)
         with signing.open("w") as pipe:
             write_key_file(following, format_skey(ORIGIN, b"\x01" * 32), 0o600)
             following.replace(signing)
