@@ -27,7 +27,8 @@ from audit.storage import (
     StoredPayload,
 )
 from audit.storage.postgresql_schema import lock_key, refuse_undurable
-from audit.storage.postgresql_session import Session, Value, array
+from audit.storage.postgresql_session import Session
+from audit.storage.postgresql_wire import Value, array
 
 NO_SIZE = -1
 # Whatever role or database say, each batch waits for its own sync; also READ COMMITTED, which (1) depends on.
@@ -242,7 +243,7 @@ class PostgresqlTransaction:
         return None if row is None else bytes(row[0])
 
 
-def _columns(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
+def _columns(rows: Iterable[Sequence[Any]]) -> tuple[str | bytes, ...]:
     """Rows as one array for each column."""
     return tuple(array(column) for column in zip(*rows, strict=True))
 

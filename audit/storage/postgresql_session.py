@@ -1,7 +1,7 @@
 """One session with a PostgreSQL server: a connection whose every wait has an end, and its prepared statements.
 
-Built on `pg8000.native` and not on its `dbapi`: that one begins transactions by itself and rewrites placeholders, and
-here both must stand as written. Of its core we also use what several messages in one round trip need.
+Built on `pg8000.native` (see `postgresql_wire`) and not on its `dbapi`: that one begins transactions by itself and rewrites
+placeholders, and here both must stand as written.
 
 What holds for every session:
 (1) the server proves who it is by its certificate, save on loopback and Unix sockets (`postgresql_url`);
@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from pg8000.exceptions import DatabaseError, Error
-from pg8000.native import Connection
 from scramp import ScramException
 
 from audit.errors import StorageError
 from audit.storage.postgresql_url import DatabaseUrl, TlsFiles
+from audit.storage.postgresql_wire import Value, WireConnection, bound
 
 MIN_SERVER_VERSION = 140_000  # the oldest release that its makers still keep (November 2026)
 CONNECT_TIMEOUT_S = 2.0
@@ -58,7 +58,6 @@ _PLAIN = {
 # The server ended the session: by its administrator, after a crash, while stopping, because it idled in a transaction.
 _ENDED = {"57P01", "57P02", "57P03", "25P03"}
 
-Value: TypeAlias = str | int | bytes | None
 Row: TypeAlias = list[Any]
 _T = TypeVar("_T")
 
@@ -94,7 +93,7 @@ class Session:
         with _as_storage_error("connect"):
             self._socket = _connect(url, limits.connect_s)
             try:
-                self._connection = Connection(
+                self._connection = WireConnection(
                     url.user,
                     password=url.password,
                     database=url.database,
@@ -118,9 +117,7 @@ class Session:
         """The rows of one statement, prepared at its first use."""
         name, columns, input_functions = self._prepare(statement)
         with self._guarded():
-            context = self._connection.execute_named(
-                name, [text_of(value) for value in values], columns, input_functions, statement
-            )
+            context = self._connection.execute_named(name, bound(values), columns, input_functions, statement)
         rows: list[Row] = context.rows or []
         return rows
 
@@ -141,7 +138,7 @@ class Session:
             self._connection.notices.clear()
             for name, values in steps:
                 # Not awaited one by one: where a step fails the server skips all after it, COMMIT too.
-                self._connection.send_BIND(name, [text_of(value) for value in values])
+                self._connection.send_BIND(name, bound(values))
                 self._connection.send_EXECUTE()
             self._connection.execute_named(last, (), columns, input_functions, "COMMIT")
             if self._connection.notices:
@@ -227,30 +224,6 @@ class SessionKeeper:
         session, self._session = self._session, None
         if session is not None:
             session.close()
-
-
-def text_of(value: Value) -> str | None:
-    """A value in PostgreSQL's text format."""
-    if isinstance(value, bytes):
-        return "\\x" + value.hex()
-    return value if value is None else str(value)
-
-
-def array(values: Iterable[str | int | bytes | None]) -> str:
-    """An array in PostgreSQL's text format; pg8000's own takes 30 times as long."""
-    return "{" + ",".join(map(_element, values)) + "}"
-
-
-def _element(value: str | int | bytes | None) -> str:
-    match value:
-        case int():
-            return str(value)
-        case bytes():
-            return f'"\\\\x{value.hex()}"'
-        case None:
-            return "NULL"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _settings(schema: str, limits: Limits) -> dict[str, str]:

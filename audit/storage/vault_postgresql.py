@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from audit.errors import HoldError, StorageError
 from audit.storage.postgresql_schema import check_schema_name, check_version, lock_key
 from audit.storage.postgresql_scrub import scrub_tables
-from audit.storage.postgresql_session import LONG_LIMITS, Limits, Row, Session, SessionKeeper, Value, array
+from audit.storage.postgresql_session import LONG_LIMITS, Limits, Row, Session, SessionKeeper
 from audit.storage.postgresql_url import DatabaseUrl
+from audit.storage.postgresql_wire import Value, array
 from audit.storage.vault_store import CustodyRequest, Hold, Rewrapped, WrappedKey
 
 # Long enough for whoever administers a vault; the service waits only as long as its log does.

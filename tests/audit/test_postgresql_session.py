@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from audit.errors import StorageError
-from audit.storage.postgresql_session import DEFAULT_LIMITS, Limits, Session, SessionKeeper, array
+from audit.storage.postgresql_session import DEFAULT_LIMITS, Limits, Session, SessionKeeper
 from audit.storage.postgresql_url import DatabaseUrl, TlsFiles, parse_database_url
+from audit.storage.postgresql_wire import array
 from benchmarks.drills.postgresql_server import PostgresqlServer
 from tests.postgresql import write_certificate
 
@@ -100,9 +101,11 @@ def test_postgresql_session_tells_what_is_wrong_and_no_secret(postgresql: Postgr
 def test_postgresql_session_gives_back_every_value_it_was_given(open_session) -> None:
     session = open_session()
     texts = ['a"b\\c{d},', "", "NULL", " é\n", "'"]
-    values = [b"", b"\x00\xff\\", bytes(range(256))]
+    values = [b"", b"\x00\xff\\", None, bytes(range(256))]
     assert session.rows("SELECT * FROM unnest($1::text[])", array(texts)) == [[text] for text in texts]
     assert session.rows("SELECT * FROM unnest($1::bytea[])", array(values)) == [[value] for value in values]
+    assert session.rows("SELECT * FROM unnest($1::bytea[])", array([])) == []
+    assert session.rows("SELECT * FROM unnest($1::bytea[])", array([None])) == [[None]]
     assert session.rows("SELECT * FROM unnest($1::bigint[])", array([1, None, -(2**63)])) == [[1], [None], [-(2**63)]]
     assert session.row("SELECT $1::bytea, $2::bigint, $3::text, $4::text", values[1], 7, texts[0], None) == [
         values[1], 7, texts[0], None,
