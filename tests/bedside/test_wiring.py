@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from audit.log import LogConfig
 from bedside.config import Config, ConfigError
-from bedside.wiring import config_digest, load_models, read_config, require_way_in, software_digest
+from bedside.wiring import config_digest, load_models, log_configs, read_config, require_way_in, software_digest
 from model_artifacts.runtime import ReleasedModel
 
 
@@ -20,6 +21,31 @@ def test_wiring_reads_the_file_that_the_environment_names(tmp_path: Path) -> Non
     path.write_text("[server]\nport = 9000\n")
     assert read_config({"BEDSIDE_CONFIG": str(path)}).server.port == 9000
     assert read_config({}) == Config()
+
+
+@pytest.mark.parametrize("first", ["vaults", None])
+def test_wiring_gives_each_tenant_a_vault_of_its_own(first: str | None, tmp_path: Path) -> None:
+    """Two in one vault would find each other's keys."""
+
+    def configs(second: str) -> tuple[LogConfig, ...]:
+        path = tmp_path / "bedside.toml"
+        own = f'vault_directory = "{tmp_path / first}"' if first else ""
+        path.write_text(
+            f"""[audit]
+            directory = "{tmp_path / "audit"}"
+            {own}
+            [[tenants]]
+            name = "south"
+            origin = "hospital.example/cds-audit/south/1"
+            directory = "{tmp_path / "south"}"
+            vault_directory = "{tmp_path / second}"
+            """
+        )
+        return log_configs(read_config({"BEDSIDE_CONFIG": str(path)}))
+
+    with pytest.raises(ConfigError, match=r"^tenants: expected each name, directory, head file and vault once, got "):
+        configs(first or "audit")
+    assert len(configs("elsewhere")) == 2
 
 
 def test_wiring_lets_nobody_in_unless_configured() -> None:
