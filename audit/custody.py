@@ -165,9 +165,10 @@ def submit(custody: Custody, asked: Asked, signer: Signer) -> CustodyRequest:
     )
     body = msgspec.structs.replace(body, note=sign_request(request, signer, custody.officers).decode())
     row = replace(row, body=format_body(body))
+    row = replace(row, state=_state(custody, row))
     custody.store.put_request(row)
-    custody.reached("requested")
-    return _settle(custody, row)
+    custody.reached(row.state)
+    return row
 
 
 def approve(
@@ -189,7 +190,7 @@ def approve(
     body = parse_body(row)
     note = countersign(body.note.encode(), signed_request(custody, row), signer, custody.officers)
     body = msgspec.structs.replace(body, note=note.decode())
-    return _settle(custody, advance(custody, row, REQUESTED, body))
+    return advance(custody, row, _state(custody, replace(row, body=format_body(body))), body)
 
 
 def withdraw(custody: Custody, request_id: str) -> None:
@@ -291,13 +292,11 @@ def parse_body(row: CustodyRequest) -> Body:
         raise CustodyError(message) from None
 
 
-def _settle(custody: Custody, row: CustodyRequest) -> CustodyRequest:
-    """The request, approved if enough officers have signed."""
+def _state(custody: Custody, row: CustodyRequest) -> str:
+    """The state of a request that hasn't begun: approved as soon as enough officers have signed."""
     note = parse_body(row).note.encode()
     signed = check_signed(note, signed_request(custody, row), custody.officers, at_least=1)
-    if len(signed) < KINDS[row.kind]:
-        return row
-    return advance(custody, row, APPROVED, parse_body(row))
+    return APPROVED if len(signed) >= KINDS[row.kind] else REQUESTED
 
 
 def _digest(row: CustodyRequest, body: Body) -> Digest:

@@ -54,6 +54,16 @@ def _request(room: Room) -> str:
         return approve(custody, row.id, BEN).id
 
 
+def test_erasure_a_signature_and_what_it_approves_are_one_step(room: Room) -> None:
+    """A crash must not leave a request that has all its signatures and waits for another."""
+    steps: list[str] = []
+    with room.custody(steps.append) as custody:
+        row = erasure.request_erasure(custody, ["p1"], ADA, "gdpr-17")
+        approve(custody, row.id, BEN)
+        holds.request_hold(custody, ["p1"], ADA, "litigation")
+    assert steps == ["requested", "approved", "approved"]
+
+
 STEPS = [
     ("running", 1),
     ("destroyed", 1),
