@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from audit.anchor_loop import LOCK_FILE, AnchorLock
+from audit.commands import witness as commands
 from audit.cosignature import Cosigner
 from audit.entry import format_time
 from audit.entry_operations import ConfigEntry
@@ -77,11 +78,14 @@ def log(tmp_path: Path) -> LogConfig:
 def witness(log: LogConfig, tmp_path: Path) -> Iterator[tuple[int, str]]:
     """Port and verifier key of a witness process that knows the log."""
     state, port = tmp_path / "witness", free_port()
-    command = [sys.executable, "-c", WITNESS, "witness"]
-    made = [*command, "init", "--state", str(state), "--name", "witness.example/w1"]
-    vkey = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-    served = [*command, "serve", "--state", str(state), "--listen", f"127.0.0.1:{port}", "--log"]
-    process = subprocess.Popen([*served, str(log.directory / "log.vkey")], cwd=ROOT, start_new_session=True)
+    parser = argparse.ArgumentParser()
+    commands.add(parser.add_subparsers(required=True))
+    options = parser.parse_args(["witness", "init", "--state", str(state), "--name", "witness.example/w1"])
+    assert options.run(options) == 0
+    vkey = (state / "witness.vkey").read_text().strip()
+    serve = ["witness", "serve", "--state", str(state), "--listen", f"127.0.0.1:{port}", "--log"]
+    arguments = [sys.executable, "-c", WITNESS, *serve, str(log.directory / "log.vkey")]
+    process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True)
     try:
         _wait(lambda: _listens(port), "the witness doesn't answer")
         yield port, vkey
