@@ -20,8 +20,9 @@ TILE_HEIGHT = 8
 MAX_ENTRY_BYTES = 65_535  # u16 length in an entry bundle
 # C2SP tlog-tiles: levels 0 to 5 reach 2^48 entries; 63 bounds what a path may say (8 * level is a shift).
 MAX_LEVEL = 63
+MAX_INDEX = 2**63 - 1  # no tree is larger; seven groups of three digits hold it
 _PATH = re.compile(
-    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<index>(?:x[0-9]{3}/)*[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?\Z",
+    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<index>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?\Z",
     re.ASCII,
 )
 
@@ -53,7 +54,7 @@ def parse_tile_path(path: str) -> Tile:
 
 def format_tile_path(tile: Tile) -> str:
     """`tile/<level>/<index>[.p/<width>]`, the index in groups of three digits."""
-    if not 1 <= tile.width <= TILE_WIDTH or not 0 <= (tile.level or 0) <= MAX_LEVEL or tile.index < 0:
+    if not 1 <= tile.width <= TILE_WIDTH or not 0 <= (tile.level or 0) <= MAX_LEVEL or not 0 <= tile.index <= MAX_INDEX:
         raise FormatError("tile: width, level or index out of range")
     digits = str(tile.index)
     digits = digits.zfill(-(-len(digits) // 3) * 3)

@@ -303,7 +303,9 @@ def parse_policy(data: bytes, part: str) -> Policy:
 
 # Files and tiles: RFC 6962 section 2.1, C2SP tlog-tiles
 
-TILE_NAME = re.compile(r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?\Z", re.ASCII)
+TILE_NAME = re.compile(
+    r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?\Z", re.ASCII
+)
 
 
 class Folder:

@@ -82,3 +82,13 @@ def test_tiles_refuse_other_paths(path: str) -> None:
 def test_tiles_refuse_an_entry_that_has_no_length() -> None:
     with pytest.raises(FormatError):
         format_entry_bundle([bytes(65_536)])
+
+
+def test_tiles_have_no_endless_index() -> None:
+    largest = Tile(0, 2**63 - 1)
+    assert parse_tile_path(format_tile_path(largest)) == largest
+    for path in ("tile/0/" + "x999/" * 6 + "999", "tile/0/" + "x001/" * 7 + "000", "tile/0/" + "x001/" * 3000 + "000"):
+        with pytest.raises(FormatError):
+            parse_tile_path(path)
+    with pytest.raises(FormatError):
+        format_tile_path(Tile(0, 2**63))

@@ -101,6 +101,12 @@ def test_app_has_nothing_else(client: FlaskClient, path: str) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("groups", [7, 100, 1000, 3000])
+def test_app_has_no_tile_of_an_endless_index(client: FlaskClient, groups: int) -> None:
+    for group in ("x000/", "x999/"):
+        assert client.get("/tile/0/" + group * groups + "000").status_code == 404
+
+
 @given(st.text())
 def test_app_answers_any_path_with_a_tile_or_not_found(client: FlaskClient, text: str) -> None:
     assert client.get("/tile/" + text.replace("?", "").replace("#", "")).status_code in (200, 404)
