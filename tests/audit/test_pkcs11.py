@@ -290,6 +290,31 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     _run(script)
 
 
+def test_pkcs11_module_is_started_anew_after_a_fork(token: Token, signer: Pkcs11Signer, tmp_path: Path) -> None:
+    # a module reads its configuration when it is started: the child's names an empty directory
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path}/empty")
+    script = f"""
+import os
+import pytest
+from audit.errors import TokenError
+from audit.pkcs11 import Pkcs11Signer
+from audit.pkcs11_uri import parse_uri
+signer = Pkcs11Signer(parse_uri({token.uri("signing")!r}), "log.example/1")
+if not (child := os.fork()):
+    try:
+        os.environ["SOFTHSM2_CONF"] = {str(tmp_path / "softhsm2.conf")!r}
+        with pytest.raises(TokenError, match="NoSuchToken"):
+            signer.sign(b"child")
+        os._exit(0)
+    finally:
+        os._exit(1)
+signer.sign(b"parent")
+assert os.waitpid(child, 0)[1] == 0
+"""
+    _run(script)
+
+
 def test_pkcs11_token_is_found_by_processes_that_start_together(token: Token, signer: Pkcs11Signer) -> None:
     # SoftHSM 2.6.1 hides a token for moments while another process logs in
     script = f"""
