@@ -2,10 +2,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from audit import holds
-from audit.custody import DONE, Custody, approve, find
+from audit.custody import DONE, Custody, approve, find, parse_body
 from audit.entry import format_time, parse_entry
 from audit.entry_custody import HoldEntry
 from audit.erasure import held_key_refs
@@ -114,6 +115,29 @@ def test_hold_that_is_not_there_cannot_be_released(room: Room) -> None:
             holds.request_release(custody, ["5a" * 16], ADA, "settled")
         with pytest.raises(CustodyError, match="expected a hold, got none"):
             holds.request_release(custody, [], ADA, "settled")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"until": "2036-04-01T00:00:00.000000Z"}, {"until": None}, {"holds": ("5a" * 16,)}]
+)
+def test_hold_that_was_changed_after_it_was_signed_is_refused(room: Room, changes: dict[str, object]) -> None:
+    with room.custody() as custody:
+        row = holds.request_hold(custody, ["p1"], ADA, "litigation", "2040-01-01T00:00:00.000000Z")
+        body = msgspec.structs.replace(parse_body(row), **changes)
+        assert custody.store.set_request_state(row.id, row.state, row.state, msgspec.json.encode(body))
+        with pytest.raises(ApprovalError, match="another request"):
+            holds.carry_out(custody, row.id)
+        assert custody.store.holds() == []
+
+
+def test_hold_release_declared_approved_by_hand_is_refused(room: Room) -> None:
+    with room.custody() as custody:
+        _place(custody, "p1")
+        row = holds.request_release(custody, [custody.store.holds()[0].hold], ADA, "settled")
+        assert custody.store.set_request_state(row.id, row.state, "approved")
+        with pytest.raises(ApprovalError, match="expected 2 privacy officers, got 1"):
+            holds.carry_out(custody, row.id)
+        assert len(custody.store.holds()) == 1
 
 
 def test_hold_protects_before_it_is_logged(room: Room) -> None:
