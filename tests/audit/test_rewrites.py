@@ -24,6 +24,8 @@ from audit.keys import KeyRing
 from audit.log import AuditLog, LogConfig, create_log
 from audit.merkle import TreeSize, prove_consistency
 from audit.outside import HttpAnswer
+from audit.storage import Anchor
+from audit.storage.opening import open_storage
 from audit.witness_heads import keep_witness_heads
 from audit.witnessing import KnownWitness
 from tests.audit.outsiders import asking, running_witness
@@ -59,6 +61,7 @@ class Rewritten:
     witness: KnownWitness
     honest_head: Path
     honest_heads: Path
+    honest_anchors: list[Anchor]
     error: type[AuditError]
     status: int
 
@@ -74,12 +77,13 @@ def rewritten(
         log.append(*make_entry(log))
     with running_witness(tmp_path / "witness", keys.verifier_keys) as witness:
         assert _round(log, witness).failures == ()
-        entries = list(log.entries())
+        entries, anchors = list(log.entries()), log.storage.anchors()
         (tmp_path / "auditors-head").write_bytes(log.checkpoint())
         log.close()
         shutil.move(config.heads_directory, tmp_path / "heads")  # the operator doesn't leave it lying there
         _write_anew(config, keys, rewrite(entries[:5]), tmp_path / "copy", open_log)
-        yield Rewritten(config, keys, witness, tmp_path / "auditors-head", tmp_path / "heads", error, status)
+        heads = tmp_path / "auditors-head", tmp_path / "heads"
+        yield Rewritten(config, keys, witness, *heads, anchors, error, status)
 
 
 def _round(log: AuditLog, witness: KnownWitness):
@@ -129,6 +133,17 @@ def test_rewrite_is_shown_by_the_cosigned_heads(rewritten: Rewritten, capsys: py
     told = capsys.readouterr().err
     assert cosigned.decode() in told
     assert told.count("hospital.example/cds-audit/north/1\n") == 2  # both heads
+
+
+def test_rewrite_is_shown_by_the_anchors_that_were_left_in_the_store(
+    rewritten: Rewritten, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = open_storage(rewritten.config.directory)
+    for anchor in rewritten.honest_anchors:
+        storage.keep_anchor(anchor)
+    storage.close()
+    assert _verify(rewritten.config.directory) == 3
+    assert rewritten.honest_anchors[0].evidence.decode() in capsys.readouterr().err
 
 
 def test_rewrite_is_refused_at_start_where_the_heads_directory_was_kept(

@@ -102,6 +102,16 @@ def test_outsiders_are_those_of_the_configuration(configured: Callable, stamps: 
     assert authority.policy.dotted_string == "1.2.3.4.1"
 
 
+def test_outsiders_of_the_guide_can_be_configured_so(stamps: TimeAuthority, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "outside-heads.md").read_text()
+    tables = guide.split("```toml\n")[1].split("```")[0]
+    path = tmp_path / "bedside.toml"
+    path.write_text(tables.replace("/etc/bedside/tsa-roots.pem", str(stamps.roots)))
+    config = load_config(path, {})
+    assert [witness.name for witness in known_witnesses(config)] == ["witness.regulator.example/w1"]
+    assert [authority.name for authority in known_authorities(config)] == ["national-tsa"]
+
+
 def test_outsiders_may_be_asked_and_nobody_else(configured: Callable, stamps: TimeAuthority) -> None:
     ask = way_out(configured(_witness(url="https://w.invalid") + _authority(stamps.roots)))
     with pytest.raises(OutsideError, match=r"w\.invalid"):
