@@ -221,7 +221,8 @@ def _add_cef(formats: Subparsers, default_log: Path | None) -> None:
         if parts.scheme != "syslog+tls" or not parts.hostname:
             raise ExportError("--to: expected syslog+tls://host:port")
         context = tls_context(arguments.ca, arguments.certificate, arguments.certificate_key)
-        return SyslogCollector(parts.hostname, parts.port or PORT, context, time.sleep)
+        port, accept_fin = parts.port or PORT, arguments.accept_fin
+        return SyslogCollector(parts.hostname, port, context, time.sleep, accept_fin=accept_fin)
 
     def lines(record: LogRecord) -> bytes:
         return cef_line(record).encode() + b"\n"
@@ -230,6 +231,9 @@ def _add_cef(formats: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--ca", type=Path, metavar="FILE", help="authorities to trust, PEM (default: the system's)")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="our own certificate, PEM")
     parser.add_argument("--certificate-key", type=Path, metavar="FILE", help="its key, PEM")
+    parser.add_argument(
+        "--accept-fin", action="store_true", help="for collectors that end the connection without TLS's close_notify"
+    )
 
 
 def _add_otlp(formats: Subparsers, default_log: Path | None, ask: Ask | None) -> None:

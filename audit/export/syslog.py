@@ -6,6 +6,8 @@ Syslog acknowledges nothing. So each batch goes over a connection of its own, wh
 we are done (close_notify) and wait for the collector to say the same. It says so after it has read everything before it
 (RFC 5425 §4.4 asks it to), and only then does the batch count as delivered. A collector that drops the connection, sends an
 alert or ends of its own accord leaves the batch undelivered; it comes again, and duplicates are told by their log index.
+Some collectors never answer a close_notify (rsyslog's GnuTLS driver; its OpenSSL driver does): for these the end of the TCP
+connection can be taken for an answer, which is weaker.
 """
 
 import socket
@@ -84,6 +86,7 @@ class SyslogCollector:
     Attributes:
         attempts: how often a batch is tried over a fresh connection before it counts as undelivered.
         pause_s: before the second attempt; twice as long before each one after.
+        accept_fin: whether the end of the TCP connection counts as acknowledgement.
     """
 
     host: str
@@ -94,6 +97,7 @@ class SyslogCollector:
     timeout_s: float = 10.0
     attempts: int = 3
     pause_s: float = 0.5
+    accept_fin: bool = False
 
     def send(self, records: Sequence[LogRecord]) -> None:
         """Sends the records' messages in order.
@@ -120,7 +124,7 @@ class SyslogCollector:
             plain.settimeout(self.timeout_s)
             session = TlsSession(plain, self.context, self.host)
             session.send(data)
-            session.end()
+            session.end(accept_fin=self.accept_fin)
 
     def _named(self, what: str) -> str:
         return f"syslog collector {self.host}:{self.port}: {what}"

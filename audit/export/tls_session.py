@@ -33,8 +33,11 @@ class TlsSession:
         self._engine.write(data)
         self._flush()
 
-    def end(self) -> None:
+    def end(self, *, accept_fin: bool = False) -> None:
         """Returns when the peer, having read all that was sent, has answered our close_notify by its own.
+
+        With `accept_fin` the end of the TCP connection is an answer too. It says less: that nothing was left unread, for then
+        the connection would have been reset.
 
         Raises:
             OSError: it ended in any other way, or before we did.
@@ -50,6 +53,10 @@ class TlsSession:
             self._run(lambda: self._engine.read(1))
         except ssl.SSLZeroReturnError:
             return
+        except ssl.SSLEOFError:
+            if accept_fin:
+                return
+            raise
         raise ConnectionAbortedError("the peer spoke where it should have ended")
 
     def _refuse_early_end(self) -> None:

@@ -138,6 +138,19 @@ def test_what_is_never_acknowledged_is_never_delivered(certificate: Certificate,
     assert (collector.acknowledged, collector.connections, pauses) == (0, 3, [0.5, 1.0])
 
 
+def test_the_end_of_the_connection_is_an_answer_only_where_that_was_agreed(certificate: Certificate) -> None:
+    context = tls_context(certificate.certificate)
+    with tls_collector(certificate) as collector:
+        collector.faults = ["drop"]
+        lenient = SyslogCollector("localhost", collector.port, context, lambda _: None, attempts=1, accept_fin=True)
+        lenient.send(RECORDS)
+        assert (collector.connections, collector.acknowledged) == (1, 0)
+        for fault in ("reset", "speak"):
+            collector.faults = [fault]
+            with pytest.raises(DeliveryError, match="not acknowledged"):
+                lenient.send(RECORDS)
+
+
 def test_a_batch_larger_than_the_sockets_hold_arrives_at_a_slow_collector(certificate: Certificate) -> None:
     many = RECORDS * 300
     with tls_collector(certificate) as collector:
