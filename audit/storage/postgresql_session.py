@@ -64,18 +64,19 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long the server may take; 0 ms is no limit."""
+    """How long the server may take; 0 ms is no limit. `by_index`: it is to find rows by index, as serving does."""
 
     connect_s: float = CONNECT_TIMEOUT_S
     lock_ms: int = LOCK_TIMEOUT_MS
     statement_ms: int = STATEMENT_TIMEOUT_MS
     socket_s: float = SOCKET_TIMEOUT_S
     idle_ms: int = IDLE_TIMEOUT_MS
+    by_index: bool = True
 
 
 DEFAULT_LIMITS = Limits()
 # For what reads or rewrites whole tables: an hour for one statement, and the socket outlasts it.
-LONG_LIMITS = Limits(lock_ms=60_000, statement_ms=3_600_000, socket_s=3_700.0, idle_ms=0)
+LONG_LIMITS = Limits(lock_ms=60_000, statement_ms=3_600_000, socket_s=3_700.0, idle_ms=0, by_index=False)
 
 
 class Session:
@@ -228,7 +229,12 @@ class SessionKeeper:
 
 def _settings(schema: str, limits: Limits) -> dict[str, str]:
     """The settings of a session, which come before those of server, database and role."""
-    return {
+    # A plan that is made while a table is small reads all of it, and is kept while the table grows.
+    by_index = (
+        dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off") if limits.by_index else {}
+    )
+    return by_index | {
+        "jit": "off",
         "client_encoding": "UTF8",
         "bytea_output": "hex",
         "standard_conforming_strings": "on",

@@ -8,7 +8,7 @@ import pytest
 from audit.errors import AppendError, StorageError
 from audit.log import LogConfig
 from audit.merkle import LeafIndex, TreeSize
-from audit.storage import Anchor, Erasure, StoredCheckpoint
+from audit.storage import Anchor, Erasure, Query, StoredCheckpoint
 from audit.storage.opening import PostgresqlPlace, open_scan, open_storage, read_place
 from audit.storage.postgresql import PostgresqlStorage
 from audit.storage.postgresql_schema import create_schema, grant_rights, lock_key
@@ -238,3 +238,33 @@ def test_postgresql_reads_the_url_again_when_it_connects(make_log, open_log, mak
         log.close()
     finally:
         postgresql.administer("DROP OWNED BY changing", "DROP ROLE changing")
+
+
+def test_postgresql_finds_rows_by_index_though_the_tables_are_small(make_log, open_log, make_entry, session_of) -> None:
+    """A plan that reads the whole table would be kept while the log grows."""
+    config, _ = make_log()
+    log = open_log(config)
+    before = _scans(session_of(config))
+    for _ in range(8):  # more often than PostgreSQL makes a plan for each execution
+        entry, payload = make_entry(log, b"payload")
+        index = log.append(entry, payload).index
+        log.prove(index)
+        log.payload(index)
+        log.find(Query(since="2026", limit=3))
+        log.storage.checkpoint(TreeSize(index))
+        log.storage.entries(index, 5)
+        log.storage.nodes(1, 0, 4)
+        log.storage.payloads_under(1)
+        log.storage.kept_payloads(0, 0, 5)
+    for keeper in (log.storage._reader, log.storage._writer):
+        keeper.ask(lambda session: session.script("SELECT pg_stat_force_next_flush()"))
+    after = _scans(session_of(config))
+    for table in ("entries", "facts", "checkpoints", "payloads"):
+        assert after[table][0] == before[table][0], f"{table} was read whole"
+        assert after[table][1] > before[table][1]
+
+
+def _scans(session: Session) -> dict[str, list[int]]:
+    """How often each table was read whole, and by an index."""
+    statement = "SELECT relname, seq_scan, idx_scan FROM pg_stat_user_tables WHERE schemaname = current_schema()"
+    return {row[0]: row[1:] for row in session.script(statement)}
