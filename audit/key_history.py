@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from audit.checkpoint import Checkpoint, parse_checkpoint
+from audit.encoding import parse_decimal
 from audit.entry_operations import KeyRotationEntry
 from audit.errors import FormatError, SignatureError, VerificationError
 from audit.merkle import LeafIndex
@@ -31,6 +32,10 @@ class KeyPeriod:
     key: VerifierKey
     first: int
     last: int | None
+
+    def covers(self, size: int) -> bool:
+        """Whether the key may sign a checkpoint of this size."""
+        return self.first <= size and (self.last is None or size <= self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,25 @@ def key_periods(first_key: VerifierKey, entries: Iterable[tuple[LeafIndex, KeyRo
     return tuple(periods.values())
 
 
+def parse_periods(text: str) -> tuple[KeyPeriod, ...]:
+    """The keys in a list of lines as `format_periods` writes them; a vkey alone is of a key always in force.
+
+    Raises:
+        FormatError: malformed, or empty.
+    """
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    if not lines or any(len(line) not in (1, 3) for line in lines):
+        raise FormatError("verifier keys: expected lines of a key, or of a key and its first and last tree size")
+    return tuple(_parse_period(line) for line in lines)
+
+
 def format_periods(periods: Iterable[KeyPeriod]) -> str:
     """One line a key: vkey, first and last tree size; `-` for a key in force."""
     lines = (f"{format_vkey(one.key)} {one.first} {'-' if one.last is None else one.last}" for one in periods)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _parse_period(line: Sequence[str]) -> KeyPeriod:
+    vkey, first, last = line if len(line) == 3 else (*line, "0", "-")
+    until = None if last == "-" else parse_decimal(last, "last tree size")
+    return KeyPeriod(parse_vkey(vkey), parse_decimal(first, "first tree size"), until)

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from audit.checkpoint import parse_checkpoint
 from audit.commands.anchors import describe_anchors
 from audit.commands.epochs import verify_previous
 from audit.commands.keys import token_uri
@@ -28,9 +29,9 @@ from audit.heads import read_heads
 from audit.keys import VKEY_FILE, init_keys
 from audit.log import HEADS_DIRECTORY, LogConfig, create_log, prove_entry
 from audit.merkle import LeafIndex
-from audit.note import VerifierKey, format_vkey
+from audit.note import VerifierKey, format_vkey, parse_note
 from audit.pkcs11_uri import format_uri
-from audit.proof import format_proof
+from audit.proof import format_proof, parse_proof
 from audit.storage.opening import open_scan, open_storage
 from audit.storage.sqlite_seal import is_sealed
 from audit.timestamps import check_timestamp, load_roots
@@ -84,7 +85,8 @@ def verify(arguments: argparse.Namespace) -> int:
         verify_previous(path, arguments.previous)
         return status
     beside = (arguments.log or path.parent) / VKEY_FILE
-    return _verify_receipt(path, trusted_keys(arguments.key, beside), arguments.entry)
+    size = parse_checkpoint(parse_note(parse_proof(path.read_bytes()).checkpoint).text).size
+    return _verify_receipt(path, trusted_keys(arguments.key, beside, size), arguments.entry)
 
 
 def _verify_directory(directory: Path, trust: Trust) -> int:

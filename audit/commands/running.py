@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from audit.errors import (
     AuditError,
     ForkError,
     FormatError,
+    KeyFileError,
     ProofError,
     RollbackError,
     SignatureError,
     VerificationError,
 )
 from audit.heads import head_files
-from audit.keys import load_vkeys
+from audit.key_history import parse_periods
 from audit.note import VerifierKey, parse_vkey
 
 VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
@@ -50,18 +52,24 @@ def add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
     )
 
 
-def trusted_keys(given: str | None, beside: Path) -> tuple[VerifierKey, ...]:
+def trusted_keys(given: str | None, beside: Path, size: int | None = None) -> tuple[VerifierKey, ...]:
     """The keys to trust: given as a vkey or a file of them, else those that lie beside what is verified.
+
+    Of a file as `keys list` prints it, with a `size` only those in force at that size.
 
     Raises:
         KeyFileError: there are none.
     """
-    if given is None:
-        return load_vkeys(beside)
+    if given is not None:
+        with suppress(FormatError):
+            return (parse_vkey(given),)
+    path = beside if given is None else Path(given)
     try:
-        return (parse_vkey(given),)
-    except FormatError:
-        return load_vkeys(Path(given))
+        periods = parse_periods(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, FormatError) as exc:
+        message = f"verifier keys {path.name}: {exc}"
+        raise KeyFileError(message) from exc
+    return tuple(period.key for period in periods if size is None or period.covers(size))
 
 
 def head_paths(arguments: argparse.Namespace) -> list[Path]:

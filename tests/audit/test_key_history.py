@@ -5,8 +5,8 @@ import pytest
 from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.encoding import format_base64
 from audit.entry_operations import KeyRotationEntry
-from audit.errors import SignatureError, VerificationError
-from audit.key_history import KeyHistory, KeyPeriod, format_periods, key_periods
+from audit.errors import FormatError, SignatureError, VerificationError
+from audit.key_history import KeyHistory, KeyPeriod, format_periods, key_periods, parse_periods
 from audit.keys import Ed25519Signer
 from audit.merkle import EMPTY_ROOT, LeafIndex, Sha256, TreeSize
 from audit.note import Signature, Signer, format_note, format_vkey, parse_note
@@ -204,6 +204,19 @@ def test_key_periods_say_from_which_size_to_which() -> None:
     assert periods == (KeyPeriod(A.verifier_key, 0, 6), KeyPeriod(B.verifier_key, 4, None))
     first, second = (format_vkey(signer.verifier_key) for signer in (A, B))
     assert format_periods(periods) == f"{first} 0 6\n{second} 4 -\n"
+
+
+def test_key_periods_round_trip_and_a_key_alone_is_always_in_force() -> None:
+    periods = (KeyPeriod(A.verifier_key, 0, 6), KeyPeriod(B.verifier_key, 4, None))
+    assert parse_periods("# comment\n" + format_periods(periods)) == periods
+    assert parse_periods(format_vkey(A.verifier_key)) == (KeyPeriod(A.verifier_key, 0, None),)
+
+
+@pytest.mark.parametrize("tail", [" 0", " 0 x", " 01 2", " 0 2 3", " - -"])
+def test_key_periods_out_of_form_are_refused(tail: str) -> None:
+    for text in ("", "# nothing\n", format_vkey(A.verifier_key) + tail):
+        with pytest.raises(FormatError):
+            parse_periods(text)
 
 
 def replace_vkey(entry: KeyRotationEntry, vkey: str) -> KeyRotationEntry:

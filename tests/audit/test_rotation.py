@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from audit.entry_operations import KeyRotationEntry
 from audit.errors import AppendError, KeyFileError, TokenError, VerificationError
 from audit.keys import KeyRing, load_keys, load_vkeys
 from audit.log import AuditLog, LogConfig
-from audit.note import Signer, VerifierKey, format_vkey, parse_note, sign_note
+from audit.note import Signature, Signer, VerifierKey, format_note, format_vkey, parse_note, sign_note
 from audit.pkcs11 import Pkcs11Signer, make_signing_key
 from audit.pkcs11_uri import format_uri, parse_uri
 from audit.rotation import retire, rotate, rotation_entries, signing_periods
@@ -239,6 +240,21 @@ def test_rotation_refuses_checkpoints_of_a_key_before_its_introduction_with_the_
     ) as caught:
         _verify(config, *load_vkeys(config.directory / "log.vkey"))
     assert caught.value.index == 1
+
+
+def test_rotation_room_for_signature_types_to_come_beside_ours(config: LogConfig) -> None:
+    # type 06 of C2SP's signed-note: ML-DSA-44, with signatures of 2,420 bytes
+    with sqlite3.connect(config.directory / "log.sqlite3") as connection:
+        ((note,),) = connection.execute("SELECT note FROM checkpoints WHERE size = 2")
+        parsed = parse_note(note)
+        line = Signature(config.origin, bytes.fromhex("06060606"), bytes(2420))
+        both = format_note(replace(parsed, signatures=(line, *parsed.signatures)))
+        connection.execute("UPDATE checkpoints SET note = ? WHERE size = 2", (both,))
+    connection.close()
+    (config.directory / "head").write_bytes(both)
+    _append(config)
+    rotate(config.directory, _opener(config), NOW, os.urandom)
+    assert _verify(config).entries == 4
 
 
 def test_rotation_moves_the_key_into_a_token(config: LogConfig, tmp_path: Path) -> None:

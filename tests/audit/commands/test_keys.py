@@ -1,10 +1,14 @@
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from audit.keys import load_keys
 from audit.log import AuditLog, LogConfig
+from audit.note import parse_note, sign_note
+from audit.proof import format_proof, parse_proof
 from tests.audit.commands.test_basic import ORIGIN, _run
 from tests.audit.writer import write_entry
 from tests.softhsm import PIN, Token, make_token
@@ -56,6 +60,28 @@ def test_keys_list_prints_each_key_with_its_sizes_and_what_is_under_way(director
     append(directory)
     assert _run("verify", directory, "--key", first) == 0
     assert _run("verify", directory, "--key", second) == 1
+
+
+def test_keys_list_tells_a_receipt_of_a_retired_key_from_one_of_its_time(directory, append, tmp_path, capsys) -> None:
+    stolen = load_keys(directory).signer
+    early, late, listed = (tmp_path / name for name in ("early.tlog-proof", "late.tlog-proof", "log.keys"))
+    assert _run("prove", "--log", directory, "0", "-o", early) == 0
+    for verb in ("rotate", "retire"):
+        assert _run("keys", verb, "--log", directory) == 0
+    append(directory)
+    assert _run("prove", "--log", directory, "0", "-o", late) == 0
+    capsys.readouterr()
+    assert _run("keys", "list", "--log", directory) == 0
+    listed.write_text(capsys.readouterr().out)
+    for receipt in (early, late):
+        assert _run("verify", receipt, "--key", listed) == 0
+    proof = parse_proof(late.read_bytes())
+    forged = sign_note(parse_note(proof.checkpoint).text, [stolen])
+    late.write_bytes(format_proof(replace(proof, checkpoint=forged)))
+    assert _run("verify", late, "--key", listed) == 1
+    assert (
+        _run("verify", late, "--key", (directory / "log.vkey").read_text().split()[0]) == 0
+    )  # which knows no retirement
 
 
 def test_keys_list_needs_no_key_files(directory, capsys) -> None:
