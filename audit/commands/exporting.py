@@ -211,7 +211,7 @@ def _add_fhir(
         "--sending",
         choices=[one.value for one in Sending],
         default=Sending.BATCH.value,
-        help="in Bundles of this kind, or one by one (default batch)",
+        help="in Bundles of this kind, one by one, or as updates by id (default batch)",
     )
 
 

@@ -8,6 +8,8 @@ none with our name for it, which stands as an identifier among the event's entit
 A Provenance has no such element in R4, so it goes by its id, which is always the same: `PUT Provenance/<id>`.
 
 A batch Bundle is the usual way; a transaction is taken whole or not at all; single requests suit servers that take no Bundle.
+Where a server doesn't know `:identifier`, updates do for AuditEvents what they do for Provenance: `PUT AuditEvent/<id>` in a
+batch, if it lets clients name what is new.
 """
 
 import json
@@ -39,6 +41,12 @@ class Sending(StrEnum):
     BATCH = "batch"
     TRANSACTION = "transaction"
     SINGLE = "single"
+    UPDATE = "update"
+
+    @property
+    def bundle_type(self) -> str:
+        """The type of the Bundle that carries it."""
+        return Sending.BATCH.value if self is Sending.UPDATE else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class FhirServer:
             self._send_bundle(resources[start : start + MAX_BUNDLE])
 
     def _send_single(self, resource: Json) -> None:
-        request = _request(resource)
+        request = _request(resource, self.sending)
         headers = {"if-none-exist": request["ifNoneExist"]} if "ifNoneExist" in request else {}
         answer = self._ask(request["method"], f"{self.base}/{request['url']}", resource, headers)
         if answer.status not in _TAKEN:
@@ -98,8 +106,8 @@ class FhirServer:
 
 def bundle(resources: Iterable[Json], sending: Sending) -> Json:
     """The Bundle that creates `resources` where they aren't there yet."""
-    entries = [{"resource": resource, "request": _request(resource)} for resource in resources]
-    return {"resourceType": "Bundle", "type": sending.value, "entry": entries}
+    entries = [{"resource": resource, "request": _request(resource, sending)} for resource in resources]
+    return {"resourceType": "Bundle", "type": sending.bundle_type, "entry": entries}
 
 
 def ndjson(resources: Iterable[Json]) -> bytes:
@@ -130,9 +138,9 @@ class _BundleAnswer(msgspec.Struct):
     entry: tuple[_AnswerEntry, ...] = ()
 
 
-def _request(resource: Json) -> Json:
+def _request(resource: Json, sending: Sending) -> Json:
     kind = resource["resourceType"]
-    if kind != "AuditEvent":
+    if kind != "AuditEvent" or sending is Sending.UPDATE:
         return {"method": "PUT", "url": f"{kind}/{resource['id']}"}
     name = resource["entity"][-1]["what"]["identifier"]
     criterion = f"entity:identifier={quote(_token(name['system']), safe='')}%7C{quote(_token(name['value']), safe='')}"
