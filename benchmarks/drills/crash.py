@@ -48,7 +48,7 @@ def attack(config: LogConfig, folder: Path, kills: int) -> Figures:
     """What became of one log."""
     writers = Writers(config, folder, _PLACES, _THREADS)
     try:
-        _wait_for_all(writers)
+        wait_for_all(writers)
         begin = time.perf_counter()
         figures = _kill(writers, kills)
         seconds = time.perf_counter() - begin
@@ -75,7 +75,7 @@ def _kill(writers: Writers, kills: int) -> Figures:
     return {"kills": done, "ended_by_themselves": died}
 
 
-def _wait_for_all(writers: Writers) -> None:
+def wait_for_all(writers: Writers) -> None:
     """Returns when each place has acknowledged something: the load is on."""
     until = time.monotonic() + _FIRST_ACKNOWLEDGEMENT_S
     for place in range(len(writers)):
@@ -93,7 +93,7 @@ def judge(config: LogConfig, outputs: list[Path]) -> Figures:
     trust = trust_of(config)
     places: dict[int, str] = {}
     acknowledged = lost = duplicates = broken = 0
-    for entry_id, proof in _lines(outputs):
+    for entry_id, proof in lines(outputs):
         acknowledged += 1
         receipt = _opened(proof, trust)
         if receipt is None:
@@ -142,7 +142,8 @@ def _stored(config: LogConfig) -> tuple[dict[int, str], dict[int, Sha256], list[
     return ids, leaves, roots
 
 
-def _lines(outputs: list[Path]) -> Iterator[tuple[str, bytes]]:
+def lines(outputs: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """The id and the receipt of each acknowledgement."""
     for output in outputs:
         with output.open(encoding="ascii") as file:
             for line in file:

@@ -61,6 +61,10 @@ class Writers:
         """Where the acknowledgements of all processes of this place lie."""
         return self._folder / f"acknowledged-{place}"
 
+    def pids(self) -> list[int]:
+        """The ids of those that live."""
+        return [process.pid for process in self._processes if process.is_alive() and process.pid is not None]
+
     def replace(self, place: int) -> bool:
         """Kills the process with SIGKILL and starts another; False where it had ended by itself."""
         lived = self._processes[place].exitcode is None
