@@ -27,6 +27,7 @@ from audit.vault import Vault, patient_subject
 from audit.verify import Trust, verify_log
 from audit.wrapping import FileWrapper
 from tests.audit.key_maker import append
+from tests.audit.stores import both_stores
 from tests.softhsm import make_token
 
 HERE = Path(__file__).parent
@@ -115,6 +116,7 @@ def test_rewrapping_entries_name_the_keys_and_entries_keep_the_key_of_their_time
     _check(config, 2 * PATIENTS)
 
 
+@both_stores
 def test_rewrapping_again_takes_another_key(config: LogConfig) -> None:
     ids = [rewrap(config.directory, _opener(config), NOW, os.urandom).key_id for _ in range(2)]
     assert ids[0] != ids[1]

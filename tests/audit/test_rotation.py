@@ -25,6 +25,7 @@ from audit.pkcs11_uri import format_uri, parse_uri
 from audit.rotation import retire, rotate, rotation_entries, signing_periods
 from audit.storage.opening import open_scan, open_storage
 from audit.verify import LogReport, Trust, verify_log
+from tests.audit.stores import both_stores
 from tests.audit.writer import write_entry
 from tests.softhsm import make_token
 
@@ -102,6 +103,7 @@ def _id(key: VerifierKey) -> str:
     return key.key_id.hex()
 
 
+@both_stores
 def test_rotation_has_both_keys_sign_from_the_introduction_to_the_retirement(config: LogConfig) -> None:
     old = load_keys(config.directory).signer.verifier_key
     new = rotate(config.directory, _opener(config), NOW, os.urandom)
@@ -198,6 +200,28 @@ def test_rotation_stops_a_host_that_was_not_given_the_new_key(config: LogConfig,
     other.close()
     _append(config)
     assert _verify(config).entries == 7  # with the gap that the refusal left
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+def test_rotation_goes_over_two_hosts_that_share_a_database(config: LogConfig, tmp_path: Path) -> None:
+    second = replace(config, directory=tmp_path / "second-host")
+    shutil.copytree(config.directory, second.directory)
+    with _opener(config)() as here, _opener(second)() as there:
+        rotate(config.directory, _opener(config), NOW, os.urandom)
+        for log in (here, there, here):  # one with both keys, one with the old key alone
+            write_entry(log)
+        for name in ("keys/signing.next.key", "log.vkey"):
+            shutil.copy(config.directory / name, second.directory / name)
+        write_entry(there)
+        new = retire(config.directory, _opener(config), NOW)
+        for log in (there, here, there):
+            write_entry(log)
+        assert retire(second.directory, _opener(second), NOW) == new
+        for log in (here, there):
+            write_entry(log)
+            assert _signers(config) == [_id(new)]
+    assert _verify(config).entries == 2 + 4 + 2 + 3 + 2
+    assert [entry.action for _, entry in _entries(config)] == ["introduce", "retire"]
 
 
 def test_rotation_of_a_host_that_lags_behind_can_be_finished_there(config: LogConfig, tmp_path: Path) -> None:
