@@ -150,13 +150,12 @@ class Anchoring:
             level = logging.ERROR if isinstance(exc, WitnessContradictionError) else logging.WARNING
             log.log(level, event, extra={**facts, "why": str(exc), "failures": standing.failures})
             return
-        standing.failures, standing.ask_after = 0, None
-        standing.size, standing.time = anchor.size, datetime.fromisoformat(anchor.time)
-        if self._log.storage.keep_anchor(
-            anchor
-        ):  # not where another host was faster: its evidence stands, and its entry
+        # Where another host was faster its evidence stands, and its entry.
+        if self._log.storage.keep_anchor(anchor):
             gathered.kept.append(anchor)
             log.info("anchored", extra={**facts, "size": anchor.size})
+        standing.failures, standing.ask_after = 0, None
+        standing.size, standing.time = anchor.size, datetime.fromisoformat(anchor.time)
         if kind == COSIGNATURE:
             self._keep_head(gathered, authority, anchor.evidence)
 
