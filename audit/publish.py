@@ -46,7 +46,7 @@ class PublishSource(TreeReader, Protocol):
 
     def node(self, level: int, position: int) -> Sha256: ...
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]: ...
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def cosigned_checkpoint(source: PublishSource, size: TreeSize) -> bytes | None:
         FormatError: what the store holds isn't a note.
     """
     note = source.checkpoint(size)
-    return None if note is None else merge_cosignatures(note, source.anchors(COSIGNATURE))
+    return None if note is None else merge_cosignatures(note, source.anchors(COSIGNATURE, size))
 
 
 def merge_cosignatures(note: bytes, anchors: Sequence[Anchor]) -> bytes:

@@ -189,8 +189,8 @@ class Storage(Reader, Protocol):
         """
         ...
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
-        """The anchors in order of size, then authority."""
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
+        """The anchors, of this kind and size where they are given, in order of size, then authority."""
         ...
 
     def scrub(self) -> None:

@@ -130,8 +130,8 @@ class PostgresqlStorage:
     def latest_time(self) -> str | None:
         return self._read(lambda rows: rows.latest_time())
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
-        return self._read(lambda rows: rows.anchors(kind))
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
+        return self._read(lambda rows: rows.anchors(kind, size))
 
     def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:

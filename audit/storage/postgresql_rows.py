@@ -178,12 +178,13 @@ class PostgresqlTransaction:
         row = self._session.row("SELECT max(time) FROM facts")
         return None if row is None else row[0]
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
+        at = () if size is None else (size,)
         statement = (
-            "SELECT size, kind, authority, evidence, time FROM anchors"
-            " WHERE kind = $1 OR $1 IS NULL ORDER BY size, authority, kind"
+            "SELECT size, kind, authority, evidence, time FROM anchors"  # noqa: S608 - fixed texts
+            f" WHERE (kind = $1 OR $1 IS NULL){' AND size = $2' if at else ''} ORDER BY size, authority, kind"
         )
-        return [Anchor(*row) for row in self._session.rows(statement, kind)]
+        return [Anchor(*row) for row in self._session.rows(statement, kind, *at)]
 
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         statements: list[tuple[str, Sequence[Value]]] = [

@@ -121,9 +121,9 @@ class SqliteStorage:
         with self._reading() as reader:
             return reader.kept_payloads(key_ref, after, count)
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
         with self._reading() as reader:
-            return reader.anchors(kind)
+            return reader.anchors(kind, size)
 
     def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:

@@ -106,11 +106,13 @@ class SqliteTransaction:
     def latest_time(self) -> str | None:
         return self._row("SELECT max(time) FROM facts")[0]  # type: ignore[no-any-return]
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
-        statement = "SELECT size, kind, authority, evidence, time FROM anchors"
-        where = "" if kind is None else " WHERE kind = ?"
-        rows = self._connection.execute(f"{statement}{where} ORDER BY size, authority", () if kind is None else (kind,))
-        return [Anchor(*row) for row in rows]
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
+        asked: dict[str, str | int] = {} if kind is None else {"kind = ?": kind}
+        if size is not None:
+            asked["size = ?"] = size
+        where = f" WHERE {' AND '.join(asked)}" if asked else ""
+        statement = f"SELECT size, kind, authority, evidence, time FROM anchors{where} ORDER BY size, authority"  # noqa: S608 - fixed texts
+        return [Anchor(*row) for row in self._connection.execute(statement, tuple(asked.values()))]
 
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         execute, executemany = self._connection.execute, self._connection.executemany

@@ -69,8 +69,8 @@ class MemoryTree:
     def entries(self, start: LeafIndex, count: int) -> list[bytes]:
         return self._entries[start : start + count]
 
-    def anchors(self, kind: str | None = None) -> list[Anchor]:
-        return [anchor for anchor in self.kept if kind in (None, anchor.kind)]
+    def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
+        return [anchor for anchor in self.kept if kind in (None, anchor.kind) and size in (None, anchor.size)]
 
 
 def plain_entries(count: int, start: int = 0) -> list[bytes]:

@@ -151,6 +151,11 @@ def test_directory_scan_follows_no_link(folder: Path, tmp_path: Path) -> None:
     shutil.move(folder / "tile" / "1", tmp_path / "elsewhere")
     (folder / "tile" / "1").symlink_to(tmp_path / "elsewhere")
     assert _fails(folder).part == "tile/1"
+    (folder / "tile" / "1").unlink()
+    shutil.move(tmp_path / "elsewhere", folder / "tile" / "1")
+    shutil.move(folder / "tile/0/000", tmp_path / "tile")
+    (folder / "tile/0/000").symlink_to(tmp_path / "tile")
+    assert str(_fails(folder)) == "tile/0/000: expected a plain file"
 
 
 def test_directory_scan_finds_swapped_tiles_and_swapped_entries(folder: Path) -> None:

@@ -48,9 +48,13 @@ def _tree(size: int) -> MemoryTree:
 
 
 def _cosign(tree: MemoryTree, time_s: int = 1_700_000_000) -> Anchor:
-    note = parse_note(tree.newest_checkpoint().note)
-    cosigned = format_note(Note(note.text, (*note.signatures, WITNESS.cosign(note.text, time_s))))
-    return Anchor(tree.size, "cosignature", WITNESS.verifier_key.name, cosigned, "2026-03-01T08:00:00.000000Z")
+    return _cosigned(tree.newest_checkpoint().note, tree.size, time_s)
+
+
+def _cosigned(checkpoint: bytes, size: TreeSize, time_s: int = 1_700_000_000) -> Anchor:
+    note = parse_note(checkpoint)
+    evidence = format_note(Note(note.text, (*note.signatures, WITNESS.cosign(note.text, time_s))))
+    return Anchor(size, "cosignature", WITNESS.verifier_key.name, evidence, "2026-03-01T08:00:00.000000Z")
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 513, 1000])
@@ -290,7 +294,7 @@ def test_cosigned_checkpoint_takes_the_witness_line_once_and_of_this_text_alone(
 
 
 @both_stores
-def test_publish_and_bundle_read_any_store(log: AuditLog, make_entry, tmp_path: Path) -> None:
+def test_publish_reads_any_store(log: AuditLog, make_entry, tmp_path: Path) -> None:
     keys = load_vkeys(log.config.directory / "log.vkey")
     publisher = Publisher(tmp_path / "tiles", keys)
     for count in (3, 254, 2):
@@ -298,6 +302,21 @@ def test_publish_and_bundle_read_any_store(log: AuditLog, make_entry, tmp_path: 
         publisher.publish(log.storage)
     assert _files(tmp_path / "tiles") >= _expected(TreeSize(259))
     assert verify_folder(tmp_path / "tiles", Trust(keys, ORIGIN, (log.checkpoint(),))).entries == 259
+    log.storage.keep_anchor(_cosigned(log.checkpoint(), TreeSize(259)))
+    log.storage.keep_anchor(Anchor(TreeSize(3), "cosignature", "w.example", b"of another size", "2026"))
+    publisher.publish(log.storage)
+    assert (tmp_path / "tiles" / "checkpoint").read_bytes() == log.storage.anchors("cosignature", TreeSize(259))[
+        0
+    ].evidence
+    assert [anchor.size for anchor in log.storage.anchors(size=TreeSize(3))] == [3]
+    assert [anchor.size for anchor in log.storage.anchors("cosignature")] == [3, 259]
+    assert log.storage.anchors("rfc3161") == log.storage.anchors(size=TreeSize(4)) == []
+
+
+@both_stores
+def test_bundle_reads_any_store(log: AuditLog, make_entry, tmp_path: Path) -> None:
+    keys = load_vkeys(log.config.directory / "log.vkey")
+    log.append_all([make_entry(log) for _ in range(3)])
     write_bundle(tmp_path / "bundle", log.storage, keys)
     assert verifier.main([str(tmp_path / "bundle")]) == 0
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.checkpoint import Checkpoint, sign_checkpoint
-from audit.errors import AuditError
+from audit.errors import AuditError, SignatureError
 from audit.keys import Ed25519Signer
 from audit.merkle import LeafIndex, Sha256, TreeSize, leaf_hash, prove_inclusion
 from audit.note import check_ed25519, format_vkey, open_note, parse_note, parse_vkey
@@ -116,6 +116,16 @@ def test_verifier_checks_signatures_as_cryptography_makes_them(verifier, seed: b
     flipped[bit // 8] ^= 1 << bit % 8
     assert not verifier.is_signed(public, bytes(flipped), message)
     assert not verifier.is_signed(public, signature, message + b"x")
+
+
+def test_verifier_refuses_a_second_signature_made_from_a_good_one(verifier: ModuleType) -> None:
+    """S and S + L satisfy the same equation; only the smaller one counts (RFC 8032 section 5.1.7)."""
+    public, signature = SIGNER.verifier_key.public_key, SIGNER.sign(b"x")
+    larger = int.from_bytes(signature[32:], "little") + verifier.L
+    second = signature[:32] + larger.to_bytes(32, "little")
+    assert not verifier.is_signed(public, second, b"x")
+    with pytest.raises(SignatureError):
+        check_ed25519(public, second, b"x")
 
 
 def test_verifier_refuses_signatures_and_keys_of_another_length(verifier: ModuleType) -> None:
@@ -496,6 +506,15 @@ def test_verifier_takes_a_published_folder(tree: MemoryTree, check: Callable[...
     assert check(tmp_path / "p", "--key", KEY).status == 0
     (tmp_path / "p" / "more").write_text("x")
     assert "more: not a file of this log" in check(tmp_path / "p", "--key", KEY).err
+
+
+def test_verifier_follows_no_link(folder: Path, check: Callable[..., Ran], tmp_path: Path) -> None:
+    for name in ("tile/0/000", "tile/1", "README.txt"):
+        shutil.move(folder / name, tmp_path / "elsewhere")
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+        assert check(folder, "--key", KEY).err == f"invalid: {name}: expected a plain file\n"
+        (folder / name).unlink()
+        shutil.move(tmp_path / "elsewhere", folder / name)
 
 
 def test_verifier_compares_partial_tiles_of_older_sizes(check: Callable[..., Ran], tmp_path: Path) -> None:
