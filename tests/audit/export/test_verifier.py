@@ -385,6 +385,8 @@ def test_verifier_names_the_first_bad_index(folder: Path, check: Callable[..., R
     hashes[32 * 30] ^= 1
     (folder / "tile/0/001").write_bytes(hashes)
     assert "first bad index 286, entry" in check(folder, "--key", KEY).err
+    (folder / "tile/0/001").write_bytes(hashes[: 32 * 20 + 3])
+    assert "first bad index 276, tile/0/001: expected 256 hashes" in check(folder, "--key", KEY).err
 
 
 def test_verifier_finds_swapped_tiles(folder: Path, check: Callable[..., Ran]) -> None:
