@@ -28,9 +28,7 @@ from audit.errors import FormatError, KeyFileError
 from audit.note import ED25519, Signer, VerifierKey, format_vkey, parse_vkey
 from audit.pkcs11 import Pkcs11Signer, Pkcs11Wrapper
 from audit.pkcs11_uri import is_uri, parse_uri
-from audit.private_files import read_private as read_private
-from audit.private_files import replace_file
-from audit.private_files import write_key_file as write_key_file
+from audit.private_files import read_private, replace_file, write_key_file
 from audit.wrapping import WRAPPING_KEY_BYTES, FileWrapper, KeyWrapper, OverlappingWrapper
 
 _Look: TypeAlias = tuple[tuple[int, int, int] | None, ...]

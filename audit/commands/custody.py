@@ -24,10 +24,11 @@ from audit.custody import REQUESTED, UNFINISHED, Custody, approve, parse_body, w
 from audit.entry import format_time, parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.errors import AuditError, KeyFileError
-from audit.keys import KEY_DIRECTORY, WRAPPING_FILE, format_skey, make_signer, read_private, write_key_file
+from audit.keys import KEY_DIRECTORY, WRAPPING_FILE, format_skey, make_signer
 from audit.note import format_vkey
 from audit.pkcs11 import make_signing_key
 from audit.pkcs11_uri import format_uri, is_uri, parse_uri
+from audit.private_files import read_private, write_key_file
 from audit.rewrapping import rewrap
 from audit.storage.vault_store import CustodyRequest
 

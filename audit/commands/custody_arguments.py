@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from audit.errors import CustodyError, KeyFileError
-from audit.keys import make_signer, read_private
+from audit.keys import make_signer
 from audit.note import Signer
 from audit.pkcs11_uri import is_uri
+from audit.private_files import read_private
 
 _PATIENT_ID = re.compile(r"[!-~]{1,255}")  # a FHIR id, or whatever else an EHR sends in its place
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from audit.errors import KeyFileError, StorageError
-from audit.keys import read_private
+from audit.private_files import read_private
 
 DEFAULT_PORT = 5432
 _SCHEMES = ("postgresql", "postgres")

@@ -16,9 +16,9 @@ from audit.keys import (
     load_keys,
     load_vkeys,
     parse_skey,
-    write_key_file,
 )
 from audit.note import check_ed25519
+from audit.private_files import write_key_file
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 
