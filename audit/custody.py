@@ -99,7 +99,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """What acts of custody need. `reached` is told each step once it is durable.
+    """What acts of custody need. `reached` is told each step once it is durable; it may hold the log's lock then, so it must not append.
 
     An entry that was under way when its patient's key was destroyed has `settle_s` to arrive, so that its payload goes too.
     """
@@ -263,14 +263,12 @@ def record(custody: Custody, entry: Entry) -> LeafIndex:
         EntryConflictError: its id is taken by an entry that says something else.
         AppendError: no acknowledgement; `resume` tries again.
     """
-    found = custody.log.index_of(entry.id)
-    if found is None:
-        try:
-            return custody.log.record(entry).index
-        except EntryConflictError:
-            found = custody.log.index_of(entry.id)
-            if found is None:
-                raise
+    try:
+        return custody.log.record(entry).index
+    except EntryConflictError:
+        found = custody.log.index_of(entry.id)
+        if found is None:
+            raise
     logged = parse_entry(custody.log.entry(found))
     if msgspec.structs.replace(logged, time=entry.time, clock=entry.clock) != entry:
         message = f"entry id {entry.id}: taken by an entry that says something else"

@@ -51,6 +51,8 @@ _SECRET_BYTES = 32
 _THREADS = 32
 _WINDOW = 8
 _SCANNED_WORDS = 1 << 20
+_LOW_BITS = np.uint64((1 << 24) - 1)
+_NOTHING = ("", None)
 _SEALED_HEADER = 9  # version and key ref, which aren't secret
 
 
@@ -207,7 +209,7 @@ class _Needles:
 
     def __init__(self, log: AuditLog, erased: set[str], written: Iterable[_Written]) -> None:
         self._kinds: list[str] = []
-        self._windows: dict[int, tuple[str, bytes]] = {}
+        self._windows: dict[int, tuple[str, bytes | None]] = {}
         mine = [one for one in written if one.patient in erased]
         self.secrets = [one.secret for one in mine]
         self._add("plaintexts", self.secrets)
@@ -219,7 +221,9 @@ class _Needles:
         self._add("wrapped_keys", (row.wrapped[1:] for row in rows))
         self.keys = [log.vault.key_for(subject).key for subject in subjects]
         self._add("keys", self.keys)
-        self._wanted = np.array(sorted(self._windows), dtype="<u8")
+        # Which low bits a window has: 24 of them rule out nearly every place at once.
+        self._low_bits = np.zeros(1 << 24, dtype=bool)
+        self._low_bits[np.array(sorted(self._windows), dtype="<u8") & _LOW_BITS] = True
 
     def scan(self, folders: Iterable[Path]) -> dict[str, int]:
         """How many places in the files under these folders hold something, by kind."""
@@ -237,9 +241,8 @@ class _Needles:
             for start in range(0, max(count, 0), _SCANNED_WORDS):
                 size = min(_SCANNED_WORDS, count - start)
                 words = np.frombuffer(data, dtype="<u8", count=size, offset=shift + start * _WINDOW)
-                nearest = np.minimum(np.searchsorted(self._wanted, words), len(self._wanted) - 1)
-                for place in np.flatnonzero(self._wanted[nearest] == words):
-                    kind, following = self._windows[int(words[place])]
+                for place in np.flatnonzero(self._low_bits[words & _LOW_BITS]):
+                    kind, following = self._windows.get(int(words[place]), _NOTHING)
                     after = shift + (start + int(place) + 1) * _WINDOW
                     if data[after : after + _WINDOW] == following:
                         yield kind

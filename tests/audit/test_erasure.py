@@ -11,7 +11,15 @@ from audit.commitments import digest
 from audit.custody import Custody, approve, find, parse_body, written_request
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry
-from audit.errors import CustodyError, ErasedError, HoldError, PayloadError, RetentionError, VerificationError
+from audit.errors import (
+    CustodyError,
+    EntryConflictError,
+    ErasedError,
+    HoldError,
+    PayloadError,
+    RetentionError,
+    VerificationError,
+)
 from audit.merkle import LeafIndex
 from audit.proof import format_proof
 from audit.retention import RetentionRule
@@ -229,6 +237,33 @@ def test_erasure_takes_what_was_under_way_when_the_key_went(room: Room) -> None:
     assert isinstance(entry, ErasureEntry)
     assert entry.payloads == 3
     assert room.verify().erased == 3
+
+
+def test_erasure_whose_entry_somebody_else_wrote_differently_is_refused(room: Room) -> None:
+    def reached(step: str) -> None:
+        if step == "payloads":
+            body = parse_body(find(custody, row.id))
+            custody.log.record(
+                ErasureEntry(
+                    id=row.id,
+                    time=custody.now(),
+                    clock="synchronised",
+                    tenant="north",
+                    reason="gdpr-17",
+                    subjects=1,
+                    payloads=body.payload_count,
+                    erased=body.erased,
+                    requested_by=custody.person("ada"),
+                    approved_by=custody.person("mallory"),
+                    approval=digest(body.note.encode()),
+                    retention="ended",
+                )
+            )
+
+    with room.custody(reached) as custody:
+        row = approve(custody, erasure.request_erasure(custody, ["p1"], ADA, "gdpr-17").id, BEN)
+        with pytest.raises(EntryConflictError, match="says something else"):
+            erasure.carry_out(custody, row.id)
 
 
 def test_erasure_a_patient_who_comes_back_gets_a_new_key(room: Room) -> None:
