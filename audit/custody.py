@@ -99,8 +99,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """What acts of custody need. `reached` is told each step once it is durable; it may hold the log's lock then, so it must not append.
+    """What acts of custody need.
 
+    `reached` is told each step once it is durable, at times under the log's lock: it must not append.
     An entry that was under way when its patient's key was destroyed has `settle_s` to arrive, so that its payload goes too.
     """
 
