@@ -7,7 +7,7 @@ line here.
 
 from pathlib import Path
 
-from audit.commands import basic, epochs, exporting, keys, publishing, reading, witness
+from audit.commands import basic, checking, epochs, exporting, keys, publishing, reading, witness
 from audit.commands.running import Subparsers
 from audit.outside import Ask
 
@@ -28,4 +28,5 @@ def add_commands(
     reading.add(subparsers, default_log)
     exporting.add(subparsers, default_log, ask)
     publishing.add(subparsers, default_log)
+    checking.add(subparsers, default_log, default_vault)
     witness.add(subparsers)

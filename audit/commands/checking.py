@@ -1,0 +1,74 @@
+"""fsck, drill: whether the log's files are in order, and whether tampering with them would be seen."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from audit.commands.opening import now
+from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument
+from audit.drill import DEFAULT_LIMIT, WAYS, Alarm, run_drill
+from audit.fsck import PROBLEM, Place, examine
+from audit.storage.opening import open_scan
+
+
+def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
+    """Adds the verbs; the defaults are the configured directories of the log and of its vault."""
+    fsck_parser = subparsers.add_parser("fsck", help="look whether the log's files are in order")
+    add_log(fsck_parser, default_log)
+    fsck_parser.add_argument("--vault", type=Path, default=default_vault, metavar="DIR", help="where its vault lies")
+    fsck_parser.add_argument("--head-file", type=Path, metavar="FILE", help="the head file, where it lies elsewhere")
+    fsck_parser.add_argument(
+        "--repair", action="store_true", help="put right what can be without losing anything: seal, head, leftovers"
+    )
+    fsck_parser.add_argument("--quick", action="store_true", help="don't go through the whole store")
+    fsck_parser.set_defaults(run=guarded(fsck))
+    drill_parser = subparsers.add_parser("drill", help="tamper with a copy in ten ways, and show each alarm")
+    add_log(drill_parser, default_log)
+    drill_parser.add_argument(
+        "--entries", type=index_argument, default=DEFAULT_LIMIT, metavar="N", help="copy at most the first N entries"
+    )
+    drill_parser.set_defaults(run=guarded(drill))
+
+
+def fsck(arguments: argparse.Namespace) -> int:
+    """Prints a line for each finding; INVALID where a problem is left."""
+    place = Place(
+        arguments.log,
+        now(),
+        vault_directory=arguments.vault,
+        head_path=arguments.head_file,
+        repair=arguments.repair,
+        quick=arguments.quick,
+    )
+    problems = 0
+    for finding in examine(place):
+        problems += finding.level == PROBLEM
+        print(f"{finding.level:<8} {finding.part}: {finding.text}")
+    return INVALID if problems else VALID
+
+
+def drill(arguments: argparse.Namespace) -> int:
+    """Prints each alarm; VALID when all ten ways were detected."""
+    detected = 0
+    scan = open_scan(arguments.log)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bedside-drill-") as folder:
+            for alarm in run_drill(scan, Path(folder), os.urandom, arguments.entries):
+                detected += alarm.is_detected
+                print(_described(alarm))
+    finally:
+        scan.close()
+    print(
+        f"\n{detected} of {len(WAYS)} detected, on a copy signed with a key made for this drill; the log was only read"
+    )
+    return VALID if detected == len(WAYS) else INVALID
+
+
+def _described(alarm: Alarm) -> str:
+    if alarm.undone:
+        return f"\n{alarm.way}\n    NOT DONE: {alarm.undone}"
+    if not alarm.is_detected:
+        return f"\n{alarm.way}\n    NOT DETECTED"
+    lines = alarm.message.splitlines()
+    return f"\n{alarm.way}\n" + "\n".join(f"    {line}" for line in (f"{alarm.kind}: {lines[0]}", *lines[1:]))
