@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ from audit.errors import AuditError, SignatureError
 from audit.keys import Ed25519Signer
 from audit.merkle import LeafIndex, Sha256, TreeSize, leaf_hash, prove_inclusion
 from audit.note import check_ed25519, format_vkey, open_note, parse_note, parse_vkey
-from audit.proof import LogProof, format_proof
+from audit.proof import LogProof, format_proof, parse_proof
 from audit.publish import Publisher
 from audit.storage import Anchor
 from tests.audit.export.bundles import (
@@ -675,6 +676,16 @@ def test_verifier_checks_receipts_alone(receipts: list[bytes], tmp_path: Path, t
         assert ran.status == (1 if number % 3 == 2 else 0)
         ran = run_verifier("--key", KEY, "--receipt", path, "--entry", entry, script=tmp_path / "verify.py")
         assert f"proves entry {index} of 600 in {ORIGIN}" in ran.out
+
+
+def test_verifier_refuses_a_receipt_whose_extra_data_is_of_another_entry(
+    receipts: list[bytes], tree: MemoryTree, check: Callable[..., Ran], tmp_path: Path
+) -> None:
+    proof = parse_proof(receipts[0])
+    (tmp_path / "entry").write_bytes(tree.entries(LeafIndex(0), 1)[0])
+    (tmp_path / "r").write_bytes(format_proof(replace(proof, extra=switch_entry(5))))
+    ran = check("--key", KEY, "--receipt", tmp_path / "r", "--entry", tmp_path / "entry")
+    assert (ran.status, "it is about another entry" in ran.err) == (1, True)
 
 
 def test_verifier_checks_receipts_beside_the_log(good: Path, receipts: list[bytes], check, tmp_path: Path) -> None:
