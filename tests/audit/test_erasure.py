@@ -239,6 +239,23 @@ def test_erasure_takes_what_was_under_way_when_the_key_went(room: Room) -> None:
     assert room.verify().erased == 3
 
 
+def test_erasure_carried_out_by_two_at_once_is_one(room: Room) -> None:
+    """The slower one stops before it takes anything, be it what came after the faster one had counted."""
+
+    def reached(step: str) -> None:
+        if step == "destroyed":
+            with room.custody() as faster:
+                erasure.carry_out(faster, row.id)
+            custody.log.record(*late)
+
+    with room.custody(reached) as custody:
+        late = make_entry(custody.log, "p1", 2, OLD)
+        row = approve(custody, erasure.request_erasure(custody, ["p1"], ADA, "gdpr-17").id, BEN)
+        with pytest.raises(CustodyError, match="another process is at it"):
+            erasure.carry_out(custody, row.id)
+    assert room.verify().erased == 2
+
+
 def test_erasure_whose_entry_somebody_else_wrote_differently_is_refused(room: Room) -> None:
     def reached(step: str) -> None:
         if step == "payloads":
