@@ -49,7 +49,7 @@ def run(workspace: Path, scale: float) -> Figures:
     figures: Figures = {f"go_{name}": count for name, count in good.items() if name != "size"}
     small = _published(workspace / "small", TAMPERED_ENTRIES)
     flips, refused = _flip(program, small, max(int(FLIPS * scale), 20))
-    figures |= {"tampered": flips, "tampered_refused_by_go": refused}
+    figures |= {"tampered": flips, "tampered_accepted_by_go": flips - refused}
     return figures | {"foreign_checkpoints_accepted": _read_tessera(workspace / "tessera")}
 
 
