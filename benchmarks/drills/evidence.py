@@ -173,12 +173,46 @@ BARS = (
             ("erasure.found_on_disk", "=", 0),
             ("erasure.others_unreadable", "=", 0),
             ("erasure.proofs_changed", "=", 0),
+            ("erasure.erased_readable", "=", 0),
+            ("erasure.tombstones_missing", "=", 0),
+            ("erasure.postgresql_found_on_disk", "=", 0),
+            ("erasure.postgresql_proofs_changed", "=", 0),
         ),
     ),
     Bar(
         "canary identifiers in requests",
         "0 in leaves, tiles, exports without identifiers, logs, metrics, errors",
         _needs(("canary.requests", "≥", 1), ("canary.found", "=", 0), ("canary.payloads_with_canary", "≥", 1)),
+    ),
+    Bar(
+        "ten million entries",
+        "append rate still flat",
+        _needs(
+            ("ten_million.entries", "≥", 10_000_000),
+            ("ten_million.append_last_to_first", "≥", 0.7),
+            ("ten_million.verified_entries", "≥", 10_000_000),
+        ),
+    ),
+    Bar(
+        "two hosts write one log in one PostgreSQL; one is killed in mid-batch",
+        "one total order, no fork, nothing lost",
+        _needs(
+            ("two_hosts.kills_in_mid_batch", "≥", 50),
+            ("two_hosts.lost", "=", 0),
+            ("two_hosts.duplicate_indices", "=", 0),
+            ("two_hosts.receipts_broken", "=", 0),
+            ("two_hosts.heads_in_the_log", "=", 2),
+        ),
+    ),
+    Bar(
+        "checkpoints, tiles and receipts read by an implementation that isn't ours, and one of others by ours",
+        "all read; none accepted that was tampered with",
+        _needs(
+            ("interoperation.go_entries", "≥", 10_000),
+            ("interoperation.tampered", "≥", 100),
+            ("interoperation.tampered_accepted_by_go", "=", 0),
+            ("interoperation.foreign_checkpoints_accepted", "=", 16),
+        ),
     ),
 )
 
