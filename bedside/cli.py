@@ -17,6 +17,7 @@ from bedside.custody import add_custody
 from bedside.demo import add_demo
 from bedside.doctor import add_doctor
 from bedside.models import add_model_commands
+from bedside.outsiders import way_out
 from bedside.replaying import add_replay
 from bedside.report import add_report
 from bedside.serving import add_serve
@@ -36,9 +37,16 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
     add_model_commands(verbs)
     add_report(verbs)
     add_switch(verbs)
-    audit = verbs.add_parser("audit", help="the decision log: init, show, prove, verify, replay")
+    audit = verbs.add_parser(
+        "audit", help="the decision log: look into it, verify it, prove, export, erase, hold, keys"
+    )
     audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
-    add_commands(audit_verbs, config.audit.directory, default_vault=config.audit.vault_directory)
+    add_commands(
+        audit_verbs,
+        config.audit.directory,
+        ask=lambda *asked, **how: way_out(config)(*asked, **how),  # made when it is needed: no other verb looks at it
+        default_vault=config.audit.vault_directory,
+    )
     add_replay(audit_verbs)
     add_custody(audit_verbs)
     return parser

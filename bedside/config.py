@@ -20,7 +20,15 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
-from bedside.tables import AuthorityTable, ClientTable, OfficerTable, ServiceTable, TenantTable, WitnessTable
+from bedside.tables import (
+    AuthorityTable,
+    ClientTable,
+    ExportTable,
+    OfficerTable,
+    ServiceTable,
+    TenantTable,
+    WitnessTable,
+)
 
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -140,6 +148,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenants: tuple[TenantTable, ...] = ()
     witnesses: tuple[WitnessTable, ...] = ()
     timestamp_authorities: tuple[AuthorityTable, ...] = ()
+    export_destinations: tuple[ExportTable, ...] = ()
     officers: tuple[OfficerTable, ...] = ()
 
     @property
@@ -154,7 +163,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.server.public_url.rstrip("/") or f"http://{host}:{self.server.port}"
 
 
-TABLES = ("clients", "services", "tenants", "witnesses", "timestamp_authorities", "officers")
+TABLES = ("clients", "services", "tenants", "witnesses", "timestamp_authorities", "export_destinations", "officers")
 SECTIONS = tuple(name for name in Config.__struct_fields__ if name not in TABLES)
 
 

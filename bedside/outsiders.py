@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography.x509 import ObjectIdentifier
 
@@ -24,8 +25,10 @@ from audit.witnessing import KnownWitness, known_witness
 from bedside.clients import networks
 from bedside.config import Config, ConfigError, check_https
 from bedside.outside import Outside, Place
-from bedside.tables import AuthorityTable, WitnessTable
+from bedside.tables import AuthorityTable, ExportTable, WitnessTable
 from fhir_adapters.outbound import AddressPolicy
+
+Outsider: TypeAlias = WitnessTable | AuthorityTable | ExportTable
 
 
 def known_witnesses(config: Config) -> tuple[KnownWitness, ...]:
@@ -54,7 +57,11 @@ def way_out(config: Config) -> Outside:
     """The way out to them and nobody else; raises ConfigError."""
     return Outside(
         Place(url, _policy(kind, table), _ca_file(kind, table))
-        for kind, tables in (("witnesses", config.witnesses), ("timestamp_authorities", config.timestamp_authorities))
+        for kind, tables in (
+            ("witnesses", config.witnesses),
+            ("timestamp_authorities", config.timestamp_authorities),
+            ("export_destinations", config.export_destinations),
+        )
         for table in tables
         for url in (table.url, getattr(table, "monitoring_url", ""))
     )
@@ -129,11 +136,11 @@ def _authority(table: AuthorityTable) -> TimestampAuthority:
     return TimestampAuthority(table.name, table.url, roots, policy)
 
 
-def _policy(kind: str, table: WitnessTable | AuthorityTable) -> AddressPolicy:
+def _policy(kind: str, table: Outsider) -> AddressPolicy:
     return AddressPolicy(networks(f"{kind} {table.name}.networks", table.networks))
 
 
-def _ca_file(kind: str, table: WitnessTable | AuthorityTable) -> str | None:
+def _ca_file(kind: str, table: Outsider) -> str | None:
     if table.ca_file is not None and not table.ca_file.is_file():
         raise ConfigError(f"{kind} {table.name}.ca_file {table.ca_file}: expected a file")
     return None if table.ca_file is None else str(table.ca_file)

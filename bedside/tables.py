@@ -1,4 +1,4 @@
-"""The repeated tables of the configuration: clients, services, tenants, witnesses, officers; the environment can't set these.
+"""The repeated tables of the configuration: clients, services, tenants, witnesses and so on; the environment can't set these.
 
 Every table says what it must, and the rest has the closed default. docs/connect-an-ehr.md goes through a client's table
 field by field.
@@ -83,6 +83,15 @@ class AuthorityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     url: Annotated[str, "where time stamps are asked for"]
     roots_file: Annotated[Path, "PEM file of the root certificates its stamps must lead to"]
     policy: Annotated[str, "OID of the policy its stamps must be under; empty: any"] = ""
+    networks: Annotated[tuple[str, ...], "private networks (CIDR) that it may lie in"] = ()
+    ca_file: Annotated[Path | None, "PEM file of its own certification authority; none: the usual ones"] = None
+
+
+class ExportTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One place that the log may be exported to over HTTP: a FHIR server, or a collector of OTLP logs."""
+
+    name: Annotated[Name, "its name in errors"]
+    url: Annotated[str, "what it lies under; `bedside audit export … --to` goes nowhere else"]
     networks: Annotated[tuple[str, ...], "private networks (CIDR) that it may lie in"] = ()
     ca_file: Annotated[Path | None, "PEM file of its own certification authority; none: the usual ones"] = None
 

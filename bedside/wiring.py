@@ -29,6 +29,7 @@ from bedside.clients import networks, open_client, registered_clients
 from bedside.config import Config, ConfigError, load_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
+from bedside.outsiders import compare_with_witnesses, start_anchoring
 from bedside.starting import record_start
 from bedside.tables import TenantTable
 from cds_service.app import create_app
@@ -201,6 +202,7 @@ def build_desk(config: Config) -> Desk:
     clients = registered_clients(config)
     _check_clients(config, clients, services)
     software, settings = software_digest(models.values()), config_digest(config)
+    compare_with_witnesses(config, log_configs(config))
     books = {
         tenant: Book(audit_log, Context(tenant, software, settings, audit_log.keys.index_key))
         for tenant, audit_log in open_logs(config).items()
@@ -319,6 +321,8 @@ def _build_app() -> Flask:
     for book in desk.books.values():
         Finalize(None, book.log.close, exitpriority=0)
     record_start(desk)
+    for loop in start_anchoring(config, [book.log for book in desk.books.values()], now):
+        Finalize(None, loop.close, exitpriority=10)  # before the logs
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     if config.access.open_on_loopback:
         # A web page whose name was rebound to this machine must not read from it: it would come by that name.
