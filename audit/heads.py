@@ -21,6 +21,7 @@ from audit.errors import AuditError, FormatError, SignatureError, StorageError
 from audit.head import check_extends
 from audit.merkle import NodeReader
 from audit.note import VerifierKey, parse_note
+from audit.private_files import sync_directory
 from audit.storage import StoredCheckpoint
 
 SUFFIX = ".checkpoint"
@@ -79,7 +80,9 @@ def keep_head(directory: Path, witness: str, note: bytes) -> None:
     """
     path = directory / f"{quote(witness, safe='')}{SUFFIX}"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_directory(directory.parent)
         with _locked(directory):
             there = _read(path)
             given = parse_checkpoint(parse_note(note).text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ import pytest
 
 from audit.anchor_check import AnchorReport
 from audit.anchoring import Anchoring, Outsiders
+from audit.commands import add_commands
 from audit.cosignature import Cosigner, attach_cosignatures, format_lines
 from audit.errors import ForkError, RollbackError, VerificationError
 from audit.keys import Ed25519Signer, KeyRing
 from audit.merkle import TreeSize
-from audit.note import VerifierKey, parse_note
+from audit.note import VerifierKey, format_vkey, parse_note
 from audit.storage import Anchor
 from audit.storage.opening import open_scan, open_storage
 from audit.timestamps import TimestampAuthority, check_timestamp, load_roots
@@ -195,6 +197,32 @@ def test_anchors_by_an_untrusted_authority_fail_where_roots_are_given(anchored: 
     anchored.stamps = TimeAuthority(tmp_path / "stranger")
     with pytest.raises(VerificationError, match="anchor of size 2, rfc3161 of stamps: time stamp: "):
         anchored.verify(roots=True)
+
+
+def _run(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    parsed = parser.parse_args(["verify", *(str(argument) for argument in arguments)])
+    return int(parsed.run(parsed))
+
+
+def test_anchors_are_told_of_by_the_verb(
+    anchored: Anchored, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(anchored.directory) == 0
+    told = capsys.readouterr().out
+    assert "heads: 2 kept elsewhere, all of this tree" in told
+    assert "0 checked against keys given with --witness-key" in told
+    assert "time stamps: 1, the newest for size 2 at 2026-03-01T09:00:00+00:00; 0 checked" in told
+    (tmp_path / "w.vkey").write_text(format_vkey(anchored.witness))
+    keys = ["--witness-key", tmp_path / "w.vkey", "--tsa-roots", anchored.stamps.roots]
+    assert _run(anchored.directory, *keys) == 0
+    assert capsys.readouterr().out.count("all checked against the keys given") == 2
+    stranger = TimeAuthority(tmp_path / "stranger")
+    assert _run(anchored.directory, "--tsa-roots", stranger.roots) == 1
+    assert "rfc3161 of stamps: time stamp" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        _run(anchored.directory, "--heads", tmp_path / "misspelt")
 
 
 def _cosigned(note: bytes) -> bytes:
