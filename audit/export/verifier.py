@@ -79,10 +79,21 @@ class Point(NamedTuple):
 
 
 def add_points(one: Point, other: Point) -> Point:
-    """The sum, also of a point and itself (section 5.1.4)."""
-    a, b = (one.y - one.x) * (other.y - other.x) % P, (one.y + one.x) * (other.y + other.x) % P
-    c, d = 2 * one.t * other.t * D % P, 2 * one.z * other.z % P
+    """The sum of two points (section 5.1.4)."""
+    x1, y1, z1, t1 = one
+    x2, y2, z2, t2 = other
+    a, b = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
+    c, d = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
     e, f, g, h = b - a, d - c, d + c, b + a
+    return Point(e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def double_point(one: Point) -> Point:
+    """The sum of a point and itself (section 5.1.4)."""
+    x, y, z, _ = one
+    a, b, c = x * x % P, y * y % P, 2 * z * z % P
+    h, g = a + b, a - b
+    e, f = h - (x + y) ** 2 % P, c + g
     return Point(e * f % P, g * h % P, f * g % P, e * h % P)
 
 
@@ -110,7 +121,7 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
     terms = (Point(0, 1, 1, 0), base, minus, add_points(base, minus))
     total = terms[0]
     for bit in range(252, -1, -1):
-        total = add_points(total, total)
+        total = double_point(total)
         which = (scalar >> bit & 1) + 2 * (factor >> bit & 1)
         total = add_points(total, terms[which]) if which else total
     inverse = pow(total.z, P - 2, P)

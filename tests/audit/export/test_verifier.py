@@ -665,16 +665,18 @@ def receipts(tree: MemoryTree) -> list[bytes]:
     return made
 
 
-def test_verifier_checks_receipts_alone(receipts: list[bytes], tmp_path: Path, tree: MemoryTree) -> None:
+def test_verifier_checks_receipts_alone(receipts: list[bytes], check, tmp_path: Path, tree: MemoryTree) -> None:
     path, entry = tmp_path / "r.tlog-proof", tmp_path / "entry"
     shutil.copy(VERIFIER, tmp_path / "verify.py")
     for number, data in enumerate(receipts):
         index = (0, 255, 256, 599)[number // 3]
         path.write_bytes(data)
         entry.write_bytes(tree.entries(LeafIndex(index), 1)[0])
-        ran = run_verifier("--key", KEY, "--receipt", path, script=tmp_path / "verify.py")
+        ran = check("--key", KEY, "--receipt", path)
         assert ran.status == (1 if number % 3 == 2 else 0)
-        ran = run_verifier("--key", KEY, "--receipt", path, "--entry", entry, script=tmp_path / "verify.py")
+        if number < 3:
+            assert run_verifier("--key", KEY, "--receipt", path, script=tmp_path / "verify.py") == ran
+        ran = check("--key", KEY, "--receipt", path, "--entry", entry)
         assert f"proves entry {index} of 600 in {ORIGIN}" in ran.out
 
 
