@@ -21,7 +21,6 @@ from audit.merkle import TreeSize, leaf_hash
 from audit.storage import StoredCheckpoint, StoredEntry
 from audit.storage.opening import open_scan
 from audit.tiles import parse_entry_bundle, parse_tile_path
-from audit.tombstones import Tombstones
 from audit.verify import Trust, _Walk
 
 
@@ -36,7 +35,7 @@ def try_rows(directory: Path, trust: Trust, chosen: random.Random, share: tuple[
     found: Counter[str] = Counter()
     try:
         checkpoints = {stored.size: stored for stored in scan.checkpoints()}
-        walk = _Walk(trust, iter(checkpoints.values()), (), Tombstones(()))
+        walk = _Walk(trust, scan, ())
         walk.pass_size()
         covered = 0
         for stored in scan.entries():
