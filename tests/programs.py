@@ -1,7 +1,7 @@
 """Programs of the operating system that some tests need: PostgreSQL, SoftHSM, OpenSSL, Go, strace.
 
 A machine without one skips those tests and says which program is missing. Where all are meant to be there, as in continuous
-integration, `BEDSIDE_TESTS_REQUIRE_PROGRAMS=1` turns the skip into a failure.
+integration, `TESTS_REQUIRE_PROGRAMS=1` turns the skip into a failure.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ def need_library(path: Path, package: str) -> Path:
 
 def _missing(name: str) -> BaseException:
     message = f"{name} is not installed"
-    if os.environ.get("BEDSIDE_TESTS_REQUIRE_PROGRAMS"):
+    if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
         return pytest.fail.Exception(message)
     return pytest.skip.Exception(message)
