@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from audit.errors import AuditError
-from audit.log import LogConfig
+from audit.log import AuditLog, LogConfig
 from benchmarks.drills import Figures
 from benchmarks.drills.tracing import Fault, count_calls, read_calls, stop_until_traced, traced, wait_until_stopped
 from benchmarks.drills.workload import decision, new_log, open_log, verify
@@ -39,6 +39,7 @@ _DEADLINE_S = 5.0
 _PATIENCE_S = 40.0
 _AT_ONCE = 2
 _SEED = 4711
+_DIED = 1
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ def judge(config: LogConfig, outcome: Outcome) -> Counter[str]:
     """Holds what the process said against the log as it is found afterwards."""
     found = Counter(acknowledged=len(outcome.acknowledged), refused=len(outcome.refused))
     found["killed"] = outcome.exit_code == -9
-    found["died"] = outcome.exit_code == 1
+    found["died"] = outcome.exit_code == _DIED
     # Neither an orderly end, nor the kill that was asked for, nor an error that ended the process.
     found["other_endings"] = not (found["killed"] or found["died"] or (outcome.exit_code == 0 and outcome.closed))
     found["acknowledged_not_durable"] = outcome.unsynced
@@ -160,18 +161,24 @@ def _write(config: LogConfig, spoken: Path) -> None:
     log = open_log(config)
     descriptor = os.open(spoken, os.O_WRONLY | os.O_APPEND)
     stop_until_traced()
-    for number in range(_ENTRIES):
-        try:
-            receipt = log.record(*decision(log, payload=b"payload", patient=f"new-{number == 0}"))
-        except AuditError as exc:
-            os.write(descriptor, f"refused {type(exc).__name__}\n".encode())
-        else:
-            os.write(descriptor, f"acknowledged {receipt.index} {receipt.entry_id}\n".encode())
     try:
+        for number in range(_ENTRIES):
+            _append(log, descriptor, f"new-{number == 0}")
         log.close()
+        os.write(descriptor, b"closed\n")
+    except (
+        OSError
+    ):  # no AuditError: whoever gets it, from the source of nonces or from a file that is closed, dies of it
+        os._exit(_DIED)
+
+
+def _append(log: AuditLog, descriptor: int, patient: str) -> None:
+    try:
+        receipt = log.record(*decision(log, payload=b"payload", patient=patient))
     except AuditError as exc:
         os.write(descriptor, f"refused {type(exc).__name__}\n".encode())
-    os.write(descriptor, b"closed\n")
+    else:
+        os.write(descriptor, f"acknowledged {receipt.index} {receipt.entry_id}\n".encode())
 
 
 def _read_outcome(spoken: Path, trace: Path) -> Outcome:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,10 @@ from audit.errors import AuditError, SignatureError
 from audit.merkle import Frontier, TreeSize, check_consistency, check_inclusion, extend, leaf_hash, root
 from audit.note import check_ed25519, open_note, parse_vkey
 from audit.tiles import Tile, format_tile_path, parse_entry_bundle, parse_tile_path
+from audit.witness import Witness, WitnessRefusalError, known_logs
+from audit.witness_state import WitnessState, init_witness, load_cosigner
 from benchmarks.drills import Figures
+from benchmarks.drills.workload import now
 from benchmarks.report import ROOT
 
 VECTORS = ROOT / "tests" / "vectors" / "audit"
@@ -108,6 +113,23 @@ def _tiled_log(folder: Path) -> Iterator[bool]:
         yield (checkpoint.size, checkpoint.root) == (TreeSize(size), root(grown))
 
 
+def _witness(folder: Path) -> Iterator[bool]:
+    """Requests in order to one witness; that of a log it doesn't know gets 404 by the specification since, and not 403."""
+    vector = _read(folder, "witness_add_checkpoint.json")
+    with tempfile.TemporaryDirectory() as state:
+        init_witness(Path(state), "witness.example/w1", os.urandom)
+        logs = known_logs([parse_vkey(vector["log_vkey"])])
+        witness = Witness(load_cosigner(Path(state)), logs, WitnessState(Path(state)), now)
+        for request in vector["requests"]:
+            expected = 404 if "unknown log" in request["asserts"] else request["status"]
+            try:
+                witness.add_checkpoint(request["body"].encode())
+                status = 200
+            except WitnessRefusalError as refused:
+                status = refused.status
+            yield status == expected
+
+
 _JUDGES: dict[str, Callable[[Path], Iterator[bool]]] = {
     "inclusion": _inclusion,
     "consistency": _consistency,
@@ -116,6 +138,7 @@ _JUDGES: dict[str, Callable[[Path], Iterator[bool]]] = {
     "ed25519": _ed25519,
     "tile_paths": _tile_paths,
     "tiled_log": _tiled_log,
+    "witness": _witness,
 }
 
 

@@ -35,6 +35,7 @@ def test_forgery_judges_every_foreign_vector_as_its_source() -> None:
     assert figures["vectors_judged_otherwise"] == 0
     assert (figures["vectors_ed25519"], figures["vectors_ed25519_accepted"]) == (914, 208)
     assert (figures["vectors_inclusion"], figures["vectors_consistency"], figures["vectors_notes"]) == (98, 98, 42)
+    assert figures["vectors_witness"] == 9
 
 
 def test_forgery_counts_vectors_judged_otherwise(tmp_path: Path) -> None:
