@@ -5,10 +5,13 @@ the fork kills itself, as by kill -9.
 """
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +57,26 @@ def run(verb: str, directory: Path) -> None:
         "rewrap": lambda: rewrap(directory, open_log, NOW, os.urandom),
     }
     verbs[verb]()
+
+
+@contextmanager
+def killed_at_every_step(verb: str, directory: Path, at_least: int) -> Iterator[list[Path]]:
+    """Copies of a log, the n-th of them left by a process that was killed before its n-th step; the last one by none.
+
+    They lie in memory where there is room: what counts is the killing, not how long a disk takes to sync.
+    """
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        tries = [Path(folder) / f"try-{number}" for number in range(1, 80)]
+        for name in tries:
+            shutil.copytree(directory, name)
+        command = [sys.executable, __file__, verb, *map(str, tries)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+        states = [line.split()[1] for line in output.splitlines()]
+        assert states == ["killed"] * (len(states) - 1) + ["done"]
+        assert len(states) > at_least, "too few steps to be all of them"
+        yield tries[: len(states)]
 
 
 def killed_at(verb: str, directory: Path, fatal: int) -> bool:

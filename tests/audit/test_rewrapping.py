@@ -1,12 +1,10 @@
 """The wrapping key is replaced under a log that is written, and killed at every step; every payload opens as before."""
 
 import os
-import shutil
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from audit.vault import Vault, patient_subject
 from audit.verify import Trust, verify_log
 from audit.wrapping import FileWrapper
 from tests.audit.key_maker import append
+from tests.audit.rotating import killed_at_every_step
 from tests.audit.stores import both_stores
 from tests.softhsm import make_token
 
@@ -172,23 +171,15 @@ def test_rewrapping_reaches_a_key_that_is_made_meanwhile(tmp_path: Path) -> None
     vault.close()
 
 
-def test_rewrapping_killed_at_any_step_loses_no_key_and_can_be_finished(config: LogConfig, tmp_path: Path) -> None:
-    tries = [tmp_path / f"try-{number}" for number in range(1, 80)]
-    for name in tries:
-        shutil.copytree(config.directory, name)
-    command = [sys.executable, str(HERE / "rotating.py"), "rewrap", *map(str, tries)]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
-    lines = [line.split() for line in output.splitlines()]
-    assert [state for _, state in lines[-1:]] == ["done"]
-    assert len(lines) > 25, "too few steps to be all of them"
-    for name, _ in lines:
-        tried = LogConfig(Path(name), config.origin, config.tenant, deadline_s=10)
-        keys = tried.directory / "keys"
-        begun = any((keys / f"wrapping.{part}.key").exists() for part in ("next", "old"))
-        actions = _check(tried)
-        if begun or not actions:
-            rewrap(tried.directory, _opener(tried), NOW, os.urandom)
+def test_rewrapping_killed_at_any_step_loses_no_key_and_can_be_finished(config: LogConfig) -> None:
+    with killed_at_every_step("rewrap", config.directory, at_least=25) as tries:
+        for name in tries:
+            tried = replace(config, directory=name)
+            keys = tried.directory / "keys"
+            begun = any((keys / f"wrapping.{part}.key").exists() for part in ("next", "old"))
             actions = _check(tried)
-        assert actions == ["wrapping introduce", "wrapping destroy"]
-        assert {path.name for path in keys.iterdir()} == {"signing.key", "index.key", "wrapping.key"}
+            if begun or not actions:
+                rewrap(tried.directory, _opener(tried), NOW, os.urandom)
+                actions = _check(tried)
+            assert actions == ["wrapping introduce", "wrapping destroy"]
+            assert {path.name for path in keys.iterdir()} == {"signing.key", "index.key", "wrapping.key"}

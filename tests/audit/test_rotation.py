@@ -25,6 +25,7 @@ from audit.pkcs11_uri import format_uri, parse_uri
 from audit.rotation import retire, rotate, rotation_entries, signing_periods
 from audit.storage.opening import open_scan, open_storage
 from audit.verify import LogReport, Trust, verify_log
+from tests.audit.rotating import killed_at_every_step
 from tests.audit.stores import both_stores
 from tests.audit.writer import write_entry
 from tests.softhsm import make_token
@@ -301,21 +302,13 @@ def test_rotation_moves_the_key_into_a_token(config: LogConfig, tmp_path: Path) 
 
 @pytest.mark.parametrize("verb", ["rotate", "retire"])
 def test_rotation_killed_at_any_step_leaves_a_log_that_goes_on_and_can_be_finished(
-    config: LogConfig, tmp_path: Path, verb: str
+    config: LogConfig, verb: str
 ) -> None:
     if verb == "retire":
         rotate(config.directory, _opener(config), NOW, os.urandom)
-    tries = [tmp_path / f"try-{number}" for number in range(1, 60)]
-    for name in tries:
-        shutil.copytree(config.directory, name)
-    command = [sys.executable, str(HERE / "rotating.py"), verb, *map(str, tries)]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
-    lines = [line.split() for line in output.splitlines()]
-    assert [state for _, state in lines[-1:]] == ["done"]
-    assert len(lines) > 12, "too few steps to be all of them"
-    for name, _ in lines:
-        _check_goes_on(LogConfig(Path(name), config.origin, config.tenant, deadline_s=10), verb)
+    with killed_at_every_step(verb, config.directory, at_least=12) as tries:
+        for name in tries:
+            _check_goes_on(replace(config, directory=name), verb)
 
 
 def _check_goes_on(config: LogConfig, verb: str) -> None:
