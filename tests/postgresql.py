@@ -33,7 +33,9 @@ def postgresql_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pos
     """The server, with a certificate for 127.0.0.1 that it signed itself."""
     need("initdb")
     certificate, key = write_certificate(tmp_path_factory.mktemp("postgresql"))
-    with running_postgresql(certificate=certificate, key=key, autovacuum="off") as server:
+    with running_postgresql(
+        certificate=certificate, key=key, segment_mib=1, min_wal_size="5MB", autovacuum="off"
+    ) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from audit.checkpoint import parse_checkpoint
@@ -21,6 +22,7 @@ from audit.commands.running import (
     index_argument,
     trusted_keys,
 )
+from audit.commands.stores import add_store_arguments, attach, given_place, grant
 from audit.encoding import format_base64
 from audit.entry import read_header
 from audit.errors import VerificationError
@@ -32,7 +34,7 @@ from audit.merkle import LeafIndex
 from audit.note import VerifierKey, format_vkey, parse_note
 from audit.pkcs11_uri import format_uri
 from audit.proof import format_proof, parse_proof
-from audit.storage.opening import open_scan, open_storage
+from audit.storage.opening import open_scan, open_storage, read_place, write_place
 from audit.storage.sqlite_seal import is_sealed
 from audit.timestamps import check_timestamp, load_roots
 from audit.verify import Trust, verify_log, verify_receipt
@@ -46,14 +48,24 @@ def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
 
 
 def init(arguments: argparse.Namespace) -> int:
-    """Makes the keys and the empty log, and prints the key that verifiers need."""
+    """Makes the keys and the empty log, or joins another host's, and prints the key that verifiers need."""
     directory: Path = arguments.log
+    place = given_place(arguments)
+    if place is not None and arguments.attach:
+        log = attach(directory, arguments.origin, place, lambda: datetime.now(UTC))
+        print(format_vkey(log.keys.signer.verifier_key))
+        log.close()
+        return VALID
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     signing, wrapping = (
         None if uri is None else format_uri(uri) for uri in (arguments.signing_token_key, arguments.wrapping_token_key)
     )
     keys = init_keys(directory, arguments.origin, os.urandom, signing_uri=signing, wrapping_uri=wrapping)
+    if place is not None:
+        write_place(directory, place)
     create_log(LogConfig(directory, arguments.origin, tenant=""), keys)
+    if place is not None:
+        grant(arguments, place)
     print(format_vkey(keys.signer.verifier_key))
     return VALID
 
@@ -103,7 +115,7 @@ def _verify_directory(directory: Path, trust: Trust) -> int:
     print(f"heads: {report.heads} kept elsewhere, all of this tree")
     for line in describe_anchors(report.anchors):
         print(line)
-    if not is_sealed(directory):
+    if read_place(directory) is None and not is_sealed(directory):
         print("not sealed: in use, or not closed cleanly; bytes that belong to no entry were not compared")
     return VALID
 
@@ -139,6 +151,7 @@ def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
     add_log(parser, default_log)
     parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
+    add_store_arguments(parser)
     for purpose in ("signing", "wrapping"):
         parser.add_argument(
             f"--{purpose}-token-key",

@@ -76,6 +76,16 @@ def write_place(directory: Path, place: PostgresqlPlace) -> None:
         raise StorageError(message) from exc
 
 
+def check_free(place: PostgresqlPlace) -> None:
+    """Returns if a log can be made there; raises StorageError."""
+    _postgresql().check(place.database_url_file, place.schema)
+
+
+def grant_rights(place: PostgresqlPlace, *, writer_role: str | None, reader_role: str | None) -> None:
+    """Gives roles of the database their rights in a log's schema; raises StorageError."""
+    _postgresql().grant(place.database_url_file, place.schema, writer_role=writer_role, reader_role=reader_role)
+
+
 def create_storage(directory: Path, checkpoint: StoredCheckpoint, *, page_size: int = 4096) -> None:
     """Makes the store of a new log; raises StorageError."""
     place = read_place(directory)

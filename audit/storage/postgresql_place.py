@@ -9,7 +9,7 @@ from pathlib import Path
 from audit.storage import StoredCheckpoint
 from audit.storage.postgresql import PostgresqlStorage
 from audit.storage.postgresql_scan import PostgresqlScan
-from audit.storage.postgresql_schema import create_schema, grant_rights
+from audit.storage.postgresql_schema import check_free, create_schema, grant_rights
 from audit.storage.postgresql_url import DatabaseUrl, load_database_url
 from audit.storage.vault_postgresql import PostgresqlVaultStore
 
@@ -17,6 +17,11 @@ from audit.storage.vault_postgresql import PostgresqlVaultStore
 def create(url_file: Path, schema: str, checkpoint: StoredCheckpoint) -> None:
     """Makes the schema; raises StorageError."""
     create_schema(load_database_url(url_file), schema, checkpoint)
+
+
+def check(url_file: Path, schema: str) -> None:
+    """Returns if there is room for a new log; raises StorageError."""
+    check_free(load_database_url(url_file), schema)
 
 
 def grant(url_file: Path, schema: str, *, writer_role: str | None, reader_role: str | None) -> None:

@@ -103,14 +103,20 @@ def create_schema(url: DatabaseUrl, schema: str, checkpoint: StoredCheckpoint) -
     check_schema_name(schema)
     session = Session(url, schema)
     try:
-        check_durable(session)
-        encoding = session.script("SELECT current_setting('server_encoding')")[0][0]
-        if encoding != "UTF8":
-            message = f"store: expected a database in UTF8, got {encoding}"
-            raise StorageError(message)
-        making = ["BEGIN", "SET LOCAL synchronous_commit = on", *_making(schema, there=_is_there(session, schema))]
+        there = _check_free(session, schema)
+        making = ["BEGIN", "SET LOCAL synchronous_commit = on", *_making(schema, there=there)]
         session.script("; ".join(making))
         session.commit([("INSERT INTO checkpoints VALUES ($1, $2)", (checkpoint.size, checkpoint.note))])
+    finally:
+        session.close()
+
+
+def check_free(url: DatabaseUrl, schema: str) -> None:
+    """Returns if `create_schema` would find room; raises StorageError."""
+    check_schema_name(schema)
+    session = Session(url, schema)
+    try:
+        _check_free(session, schema)
     finally:
         session.close()
 
@@ -174,8 +180,13 @@ def check_version(session: Session, schema: str) -> None:
         raise StorageError("store: a table is unlogged: a crash would empty it")
 
 
-def _is_there(session: Session, schema: str) -> bool:
-    """Whether the schema is there, and empty."""
+def _check_free(session: Session, schema: str) -> bool:
+    """Whether the schema is there, and empty, on a server that keeps what it acknowledges."""
+    check_durable(session)
+    encoding = session.script("SELECT current_setting('server_encoding')")[0][0]
+    if encoding != "UTF8":
+        message = f"store: expected a database in UTF8, got {encoding}"
+        raise StorageError(message)
     rows = session.rows(
         "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)::int,"
         " coalesce(obj_description(n.oid, 'pg_namespace'), '') FROM pg_namespace n WHERE nspname = $1",

@@ -16,6 +16,7 @@ A pooler between us and the server must keep one session for one client: transac
 statements apart.
 """
 
+import os
 import socket
 import ssl
 import struct
@@ -104,7 +105,7 @@ class Session:
                     sock=self._socket,
                 )
             except BaseException:
-                self._socket.close()
+                _cut(self._socket)
                 raise
             self._socket.settimeout(limits.socket_s)
         self._check_version()
@@ -195,7 +196,7 @@ class Session:
                 self._socket.shutdown(socket.SHUT_RDWR)
             with suppress(Error, OSError, ValueError):
                 self._connection.close()
-            self._socket.close()
+            _cut(self._socket)
 
 
 class SessionKeeper:
@@ -271,6 +272,13 @@ def _connect(url: DatabaseUrl, timeout_s: float) -> socket.socket:
     except BaseException:
         plain.close()
         raise
+
+
+def _cut(connected: socket.socket) -> None:
+    """Closes it now: `close` would wait for the files that pg8000 made of it, which the error may keep alive."""
+    descriptor = connected.detach()
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def _encrypted(plain: socket.socket, host: str, files: TlsFiles) -> ssl.SSLSocket:

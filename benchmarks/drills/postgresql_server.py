@@ -168,9 +168,15 @@ class PostgresqlServer:
 
 @contextmanager
 def running_postgresql(
-    folder: Path | None = None, *, certificate: Path | None = None, key: Path | None = None, **settings: str
+    folder: Path | None = None,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    segment_mib: int = 16,
+    **settings: str,
 ) -> Iterator[PostgresqlServer]:
-    """A server with an empty database, its owner no superuser, but one who may scrub; `settings` as in postgresql.conf.
+    """A server with an empty database, its owner no superuser, but one who may scrub; `settings` as in
+    postgresql.conf, `segment_mib` of its write-ahead log.
 
     It lies in a new folder under `folder` (default: the temporary folder), which the server's user must be able to reach.
 
@@ -183,7 +189,7 @@ def running_postgresql(
         place, _free_port(), secrets.token_urlsafe(12), settings={"log_checkpoints": "off"} | settings
     )
     try:
-        _make_cluster(server, certificate, key)
+        _make_cluster(server, certificate, key, segment_mib)
         server.start()
         _first(server, f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{server.password}'")
         _first(server, f"CREATE DATABASE {_DATABASE} OWNER {_OWNER}")
@@ -195,7 +201,7 @@ def running_postgresql(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _make_cluster(server: PostgresqlServer, certificate: Path | None, key: Path | None) -> None:
+def _make_cluster(server: PostgresqlServer, certificate: Path | None, key: Path | None, segment_mib: int) -> None:
     secret = server.folder / "password"
     secret.write_text(server.password)
     if certificate is not None and key is not None:
@@ -210,7 +216,7 @@ def _make_cluster(server: PostgresqlServer, certificate: Path | None, key: Path 
             shutil.chown(path, _user().pw_uid, _user().pw_gid)
     command = [program("initdb"), "-D", str(server.data), "-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8"]
     # Not synced only while it is made: nothing is lost by it that anyone was told of.
-    command += ["--locale=C", "--no-sync", "--no-instructions", f"--pwfile={secret}"]
+    command += ["--locale=C", "--no-sync", "--no-instructions", f"--pwfile={secret}", f"--wal-segsize={segment_mib}"]
     subprocess.run(command, check=True, capture_output=True, cwd=server.folder, timeout=60, **_identity())
     # syncfs: after a crash one sync of the volume, and not one of each of a thousand files.
     base = {"listen_addresses": "127.0.0.1", "shared_buffers": "64MB", "recovery_init_sync_method": "syncfs"}

@@ -1,5 +1,7 @@
 """What is left in the server's files of what was erased."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from audit.entry import format_entry
@@ -72,16 +74,22 @@ def test_postgresql_scrub_leaves_nothing_of_what_was_erased(erased, postgresql) 
     assert log.payload(LeafIndex(1)) == PLAINTEXT
 
 
-def test_postgresql_scrub_says_where_old_segments_are_kept(erased, postgresql, monkeypatch) -> None:
+@pytest.fixture
+def slot(postgresql) -> Iterator[Callable[[], object]]:
+    """A slot for a standby that never comes, from before anything is logged; gives what drops it."""
+    postgresql.administer("SELECT pg_create_physical_replication_slot('standby', true)")
+    drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+    yield lambda: postgresql.administer(drop)
+    postgresql.administer(drop)
+
+
+def test_postgresql_scrub_says_where_old_segments_are_kept(slot, erased, postgresql, monkeypatch) -> None:
     log, found = erased
     monkeypatch.setattr("audit.storage.postgresql_scrub._PAUSE_S", 0.01)
-    postgresql.administer("SELECT pg_create_physical_replication_slot('standby', true)")
-    try:
-        with pytest.raises(StorageError, match="keeps old write-ahead log"):
-            log.storage.scrub()
-        assert _holding(postgresql, found["gone payload"])
-    finally:
-        postgresql.administer("SELECT pg_drop_replication_slot('standby')")
+    with pytest.raises(StorageError, match="keeps old write-ahead log"):
+        log.storage.scrub()
+    assert _holding(postgresql, found["gone payload"])
+    slot()
     log.storage.scrub()
     assert _holding(postgresql, found["gone payload"]) == []
 
