@@ -136,6 +136,7 @@ class KeySource:
         self._directory = directory
         self._random_bytes = random_bytes
         self._not_before_s = 0.0
+        self._watched = [str(directory / KEY_DIRECTORY / name) for name in _WATCHED]
         self._seen, self._keys = self._read()
 
     def keys(self) -> KeyRing:
@@ -160,7 +161,7 @@ class KeySource:
 
     def _look(self) -> _Look:
         """Which key files are there, and in which state; a directory's time alone is too coarse to tell."""
-        return tuple(_state(self._directory / KEY_DIRECTORY / name) for name in _WATCHED)
+        return tuple(_state(path) for path in self._watched)
 
 
 def load_signer(path: Path, vkey_file: Path) -> Signer:
@@ -261,9 +262,9 @@ def _parse_digits(text: str, name: str, size: int) -> bytes:
     return value
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _state(path: str) -> tuple[int, int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(path)  # several times for each entry: a Path would double the time
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
