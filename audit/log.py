@@ -345,6 +345,8 @@ class AuditLog:
             newest = transaction.newest_checkpoint()
             checkpoint = open_checkpoint(newest.note, vkeys, origin=self._config.origin)  # (2)
             known_note = self._head_file.read()
+            if known_note.startswith(newest.note):  # a process died before it cut off the rest of a longer one
+                known_note = newest.note
             known = open_checkpoint(known_note, vkeys, origin=self._config.origin)  # (3)
             read_checked_frontier(checkpoint, transaction.node)
             check_extends(known, known_note, checkpoint.size, newest.note, transaction.node)

@@ -275,6 +275,20 @@ def test_log_with_an_older_head_opens(make_log, open_log, make_entry) -> None:
     assert open_log(config).append(*make_entry(log)).index == 2
 
 
+def test_log_opens_beside_a_head_that_still_ends_as_a_longer_one_did(make_log, open_log, make_entry) -> None:
+    """A process killed between the write and the cut, when a retired key makes checkpoints shorter."""
+    config, _ = make_log()
+    log = open_log(config)
+    log.append(*make_entry(log))
+    log.close()
+    head = config.directory / "head"
+    newest = head.read_bytes()
+    head.write_bytes(newest + newest[-50:])
+    log = open_log(config)
+    log.append(*make_entry(log))
+    assert head.read_bytes() == log.checkpoint()
+
+
 def test_log_keeps_its_head_where_it_is_told(tmp_path: Path, make_log, open_log, make_entry) -> None:
     config, _ = make_log(head_path=tmp_path / "elsewhere")
     log = open_log(config)
