@@ -6,6 +6,7 @@ test has a token of its own in it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -61,6 +62,7 @@ def _configure() -> Path:
     if _directory is None:
         pytest.importorskip("pkcs11")
         _directory = Path(tempfile.mkdtemp(prefix="softhsm-"))
+        atexit.register(shutil.rmtree, _directory, ignore_errors=True)
         (_directory / "tokens").mkdir()
         configuration = _directory / "softhsm2.conf"
         configuration.write_text(f"directories.tokendir = {_directory}/tokens\nobjectstore.backend = file\n")
