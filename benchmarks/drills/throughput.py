@@ -22,7 +22,7 @@ from benchmarks.machine import sync_ms
 
 RATES_PER_S = (500, 2_000, 5_000)
 _SECONDS = 10.0
-_OPEN_THREADS, _CLOSED_THREADS = 24, 16
+_OPEN_THREADS, _CLOSED_THREADS = 64, 16
 _PAYLOAD_BYTES = 500
 # More than any machine takes in the time; a closed loop ends when they have been offered.
 _SATURATION_PER_S = 12_000
