@@ -46,7 +46,7 @@ class Load:
 class Outcome:
     """What one process met: seconds from call to receipt, and from the time it was due; when it ran; the acknowledged.
 
-    `recovered` is when, after the load's end, an append was acknowledged again.
+    `recovered` is when, after the load's end, an append was acknowledged again, `refused_since` how many weren't till then.
     """
 
     offered: int = 0
@@ -60,6 +60,7 @@ class Outcome:
     last_offered: float = 0.0
     ended: float = 0.0
     recovered: float = 0.0
+    refused_since: int = 0
     most_waiting: int = 0
     resident_mib: float = 0.0
 
@@ -115,20 +116,24 @@ def _work(config: LogConfig, load: Load, connection: Connection) -> None:
     connection.send(Outcome())
     begin = connection.recv()
     outcome = _Offering(log, load, prepared, begin).run()
-    outcome.recovered = _recovered(log) if load.rate_per_s else outcome.ended
+    outcome.recovered = outcome.ended
+    if load.rate_per_s:
+        _recover(log, outcome)
     connection.send(outcome)
     log.close()
 
 
-def _recovered(log: AuditLog) -> float:
+def _recover(log: AuditLog, outcome: Outcome) -> None:
+    """Appends until one is acknowledged."""
     until = time.monotonic() + _GRACE_S / 2
     while time.monotonic() < until:
         try:
             log.record(*decision(log))
+            break
         except AppendError:
-            continue
-        break
-    return time.monotonic()
+            outcome.refused_since += 1
+            time.sleep(0.001)
+    outcome.recovered = time.monotonic()
 
 
 class _Offering:

@@ -57,7 +57,7 @@ def judge(config: LogConfig, outcomes: list[Outcome], load: Load) -> Figures:
         "timed_out": timed_out,
         "silent": offered - len(acknowledged) - shed - timed_out,
         "acknowledged_not_durable": lost,
-        "gaps_untold": refused - told,
+        "gaps_untold": refused + sum(outcome.refused_since for outcome in outcomes) - told,
         "most_waiting": max(outcome.most_waiting for outcome in outcomes),
         "waiting_above_bound": sum(outcome.most_waiting > _MAX_WAITING + _THREADS // 10 for outcome in outcomes),
         "recovery_s": round(max(outcome.recovered for outcome in outcomes) - begin - load.seconds, 3),
