@@ -48,6 +48,8 @@ class PublishSource(TreeReader, Protocol):
 
     def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]: ...
 
+    def newest_anchored(self, kind: str) -> TreeSize | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -187,11 +189,9 @@ def read_if_there(path: Path) -> bytes:
 
 def _target(source: PublishSource, *, cosigned: bool, at_least: TreeSize) -> bytes:
     """The checkpoint to publish."""
+    anchored = source.newest_anchored(COSIGNATURE) if cosigned else None  # first: no anchor is of a later size
     newest = source.newest_checkpoint()
-    size = newest.size
-    if cosigned:
-        sizes = [anchor.size for anchor in source.anchors(COSIGNATURE) if anchor.size <= newest.size]
-        size = max(*sizes, at_least) if sizes else newest.size
+    size = newest.size if anchored is None else max(anchored, at_least)
     return cosigned_checkpoint(source, size) or newest.note
 
 

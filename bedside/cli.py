@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 from audit.commands import add_commands
 from audit.errors import AuditError
+from bedside.anchoring import add_anchor
 from bedside.config import Config, ConfigError
 from bedside.custody import add_custody
 from bedside.demo import add_demo
 from bedside.doctor import add_doctor
+from bedside.logs import configure_logging
 from bedside.models import add_model_commands
 from bedside.outsiders import way_out
 from bedside.replaying import add_replay
@@ -48,6 +50,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
         default_vault=config.audit.vault_directory,
     )
     add_replay(audit_verbs)
+    add_anchor(audit_verbs)
     add_custody(audit_verbs)
     return parser
 
@@ -56,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; errors of ours become one line on standard error and exit code 2."""
     try:
         options = build_parser(read_config()).parse_args(arguments)
+        if options.verb == "audit" and options.audit_verb == "witness":
+            configure_logging()
         code: int = options.run(options)
     except (ConfigError, ModelError, AuditError, ServiceError) as exc:
         sys.stderr.write(f"bedside: {exc}\n")

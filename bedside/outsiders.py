@@ -18,6 +18,7 @@ from audit.anchoring import Outsiders
 from audit.errors import AuditError, FormatError
 from audit.keys import VKEY_FILE, load_vkeys
 from audit.log import AuditLog, LogConfig
+from audit.note import VerifierKey
 from audit.publish import Publisher
 from audit.timestamps import TimestampAuthority, load_roots
 from audit.witness_heads import keep_witness_heads
@@ -152,9 +153,11 @@ def _publishing(config: Config, audit_log: AuditLog, *, cosigned: bool) -> Calla
         return None
     folder: Path = config.audit.publish_directory / audit_log.config.tenant
 
+    publishers: dict[tuple[VerifierKey, ...], Publisher] = {}  # a new one where a key was rotated meanwhile
+
     def publish() -> None:
-        keys = load_vkeys(audit_log.config.directory / VKEY_FILE)  # each time: a key may be rotated meanwhile
-        Publisher(folder, keys).publish(audit_log.storage, cosigned=cosigned)
+        keys = load_vkeys(audit_log.config.directory / VKEY_FILE)
+        publishers.setdefault(keys, Publisher(folder, keys)).publish(audit_log.storage, cosigned=cosigned)
 
     return publish
 

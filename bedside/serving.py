@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from bedside.wiring import open_logs, read_config, require_way_in
+from bedside.outsiders import compare_with_witnesses
+from bedside.wiring import log_configs, open_logs, read_config, require_way_in
 
 
 def add_serve(verbs: Any) -> None:
@@ -24,6 +25,7 @@ def serve(options: argparse.Namespace) -> int:
         os.environ["BEDSIDE_CONFIG"] = str(options.config)
     config = read_config()
     require_way_in(config)
+    compare_with_witnesses(config, log_configs(config))
     for audit_log in open_logs(config).values():
         audit_log.close()  # one that is missing or was rolled back is told here, in one line, and not by each worker
     listen = config.server

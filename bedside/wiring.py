@@ -29,7 +29,7 @@ from bedside.clients import networks, open_client, registered_clients
 from bedside.config import Config, ConfigError, load_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
-from bedside.outsiders import compare_with_witnesses, start_anchoring
+from bedside.outsiders import start_anchoring
 from bedside.starting import record_start
 from bedside.tables import TenantTable
 from cds_service.app import create_app
@@ -202,7 +202,6 @@ def build_desk(config: Config) -> Desk:
     clients = registered_clients(config)
     _check_clients(config, clients, services)
     software, settings = software_digest(models.values()), config_digest(config)
-    compare_with_witnesses(config, log_configs(config))
     books = {
         tenant: Book(audit_log, Context(tenant, software, settings, audit_log.keys.index_key))
         for tenant, audit_log in open_logs(config).items()

@@ -193,6 +193,10 @@ class Storage(Reader, Protocol):
         """The anchors, of this kind and size where they are given, in order of size, then authority."""
         ...
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        """The largest size that has an anchor of this kind."""
+        ...
+
     def scrub(self) -> None:
         """Leaves no copy of what was erased in the store's own files: write-ahead logs, free pages."""
         ...

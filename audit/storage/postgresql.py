@@ -133,6 +133,9 @@ class PostgresqlStorage:
     def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
         return self._read(lambda rows: rows.anchors(kind, size))
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        return self._read(lambda rows: rows.newest_anchored(kind))
+
     def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:
             return transaction.keep_anchor(anchor)

@@ -186,6 +186,10 @@ class PostgresqlTransaction:
         )
         return [Anchor(*row) for row in self._session.rows(statement, kind, *at)]
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        row = self._session.row("SELECT size FROM anchors WHERE kind = $1 ORDER BY size DESC LIMIT 1", kind)
+        return None if row is None else TreeSize(row[0])
+
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         statements: list[tuple[str, Sequence[Value]]] = [
             (_INSERT_ENTRIES, _columns((row.summary.index, row.nodes, row.entry) for row in entries)),

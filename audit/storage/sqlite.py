@@ -125,6 +125,10 @@ class SqliteStorage:
         with self._reading() as reader:
             return reader.anchors(kind, size)
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        with self._reading() as reader:
+            return reader.newest_anchored(kind)
+
     def keep_anchor(self, anchor: Anchor) -> bool:
         with self.exclusive() as transaction:
             return transaction.keep_anchor(anchor)

@@ -114,6 +114,10 @@ class SqliteTransaction:
         statement = f"SELECT size, kind, authority, evidence, time FROM anchors{where} ORDER BY size, authority"  # noqa: S608 - fixed texts
         return [Anchor(*row) for row in self._connection.execute(statement, tuple(asked.values()))]
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        row = self._row("SELECT size FROM anchors WHERE kind = ? ORDER BY size DESC LIMIT 1", kind)
+        return None if row is None else TreeSize(row[0])
+
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         execute, executemany = self._connection.execute, self._connection.executemany
         rows = [(row.summary.index, row.nodes, row.entry) for row in entries]

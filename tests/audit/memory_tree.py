@@ -72,6 +72,9 @@ class MemoryTree:
     def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
         return [anchor for anchor in self.kept if kind in (None, anchor.kind) and size in (None, anchor.size)]
 
+    def newest_anchored(self, kind: str) -> TreeSize | None:
+        return max((anchor.size for anchor in self.anchors(kind)), default=None)
+
 
 def plain_entries(count: int, start: int = 0) -> list[bytes]:
     """Entries of no application's: short, all different."""

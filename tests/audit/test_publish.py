@@ -310,6 +310,7 @@ def test_publish_reads_any_store(log: AuditLog, make_entry, tmp_path: Path) -> N
     ].evidence
     assert [anchor.size for anchor in log.storage.anchors(size=TreeSize(3))] == [3]
     assert [anchor.size for anchor in log.storage.anchors("cosignature")] == [3, 259]
+    assert (log.storage.newest_anchored("cosignature"), log.storage.newest_anchored("rfc3161")) == (259, None)
     assert log.storage.anchors("rfc3161") == log.storage.anchors(size=TreeSize(4)) == []
 
 
