@@ -320,6 +320,19 @@ def test_erasure_forgets_holds_that_had_ended(room: Room) -> None:
         assert custody.store.holds() == []
 
 
+def test_erasure_leaves_a_hold_that_came_while_it_ran(room: Room) -> None:
+    """It is on a patient who came back: it keeps what comes from now on."""
+
+    def reached(step: str) -> None:
+        if step == "destroyed":
+            with room.custody() as other:
+                holds.carry_out(other, holds.request_hold(other, ["p1"], BEN, "litigation").id)
+
+    with room.custody(reached) as custody:
+        _erase(custody, "p1")
+        assert len(custody.store.holds()) == 1
+
+
 # Retention
 
 

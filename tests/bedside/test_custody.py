@@ -4,6 +4,8 @@ import io
 import os
 import re
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +13,17 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from audit.custody import format_body, parse_body
 from audit.entry import parse_entry
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
 from audit.log import AuditLog, LogConfig
 from audit.merkle import LeafIndex
+from audit.note import Note, format_note, parse_note
 from audit.pkcs11 import make_wrapping_key
 from audit.pkcs11_uri import format_uri, parse_uri
 from audit.storage import Query
 from audit.storage.opening import open_storage, open_vault
+from audit.storage.vault_store import VaultStore
 from bedside.cli import main
 from tests.audit.custody_log import ORIGIN, make_room
 from tests.softhsm import make_token
@@ -228,19 +233,66 @@ def test_custody_an_erasure_without_its_officers_signatures_is_listed_as_such(of
     assert (listed.code, "no signature of a trusted key" in listed.out) == (1, True)
 
 
-def test_custody_an_erasure_that_nobody_asked_for_is_listed_as_such(office: Office) -> None:
-    """Whoever holds the log's keys can sign an entry, and can't sign for the officers."""
-    done = office.run("erase", "approve", office.request("p1"), "--key", office.key("ben"))
-    entry = office.entry(done.out)
-    assert isinstance(entry, ErasureEntry)
+def _forge(office: Office, entry: ErasureEntry) -> tuple[str, int]:
+    """Logs an erasure as whoever holds the log's keys can, who can't sign for the officers; its id and index."""
     log = AuditLog.open(LogConfig(office.directory, ORIGIN, "north", deadline_s=10.0), clock=lambda: LONG_AGO)
     try:
         forged = msgspec.structs.replace(entry, id=log.new_entry_id())
-        index = log.record(forged).index
+        return forged.id, log.record(forged).index
     finally:
         log.close()
+
+
+def _alter_requests(office: Office, alter: Callable[[VaultStore], None]) -> None:
+    """Changes the vault as whoever can write in its file can."""
+    store = open_vault(office.directory)
+    try:
+        alter(store)
+    finally:
+        store.close()
+
+
+def _erased(office: Office) -> ErasureEntry:
+    entry = office.entry(office.run("erase", "approve", office.request("p1"), "--key", office.key("ben")).out)
+    assert isinstance(entry, ErasureEntry)
+    return entry
+
+
+def test_custody_an_erasure_that_nobody_asked_for_is_listed_as_such(office: Office) -> None:
+    forged, index = _forge(office, _erased(office))
     listed = office.run("erase", "list")
-    assert (listed.code, f"{forged.id}\n    index {index}: nobody asked" in listed.out) == (1, True)
+    assert (listed.code, f"{forged}\n    index {index}: nobody asked" in listed.out) == (1, True)
+
+
+def test_custody_an_erasure_with_another_requests_approvals_is_listed_as_such(office: Office) -> None:
+    entry = _erased(office)
+    forged, _ = _forge(office, entry)
+
+    def alter(store: VaultStore) -> None:
+        row = store.request(entry.id)
+        assert row is not None
+        store.put_request(replace(row, id=forged))
+
+    _alter_requests(office, alter)
+    listed = office.run("erase", "list")
+    assert (listed.code, "the signed text is of another request" in listed.out) == (1, True)
+
+
+def test_custody_an_erasure_whose_entry_names_other_approvals_is_listed_as_such(office: Office) -> None:
+    entry = _erased(office)
+
+    def alter(store: VaultStore) -> None:
+        row = store.request(entry.id)
+        assert row is not None
+        body = parse_body(row)
+        note = parse_note(body.note.encode())
+        turned = format_note(Note(note.text, note.signatures[::-1])).decode()
+        changed = format_body(msgspec.structs.replace(body, note=turned))
+        assert store.set_request_state(row.id, row.state, row.state, changed)
+
+    _alter_requests(office, alter)
+    listed = office.run("erase", "list")
+    assert (listed.code, "no entry of an erasure with these approvals" in listed.out) == (1, True)
 
 
 def test_custody_retention_is_planned_and_applied(office: Office) -> None:
