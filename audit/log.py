@@ -26,6 +26,7 @@ from audit.errors import (
     ErasedError,
     KeyFileError,
     NoSuchEntryError,
+    StorageError,
 )
 from audit.gap_journal import GapJournal, NotedGap, leftovers
 from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
@@ -138,11 +139,11 @@ class AuditLog:
         config: LogConfig,
         keys: Callable[[], KeyRing],
         storage: Storage,
-        vault_store: VaultStore,
+        vault_store: VaultStore | None,
         clock: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        """Takes over `storage` and `vault_store`; `open` is the usual way in.
+        """Takes over `storage` and `vault_store`, None where no payload is touched; `open` is the usual way in.
 
         Raises:
             RollbackError, ForkError: the store contradicts the head file, or a head that was kept; both are in the error.
@@ -152,10 +153,11 @@ class AuditLog:
         self._storage = storage
         self._clock = clock
         self._random_bytes = random_bytes
-        self._vault = Vault(vault_store, keys, config.tenant, clock, random_bytes)
+        self._vault = None if vault_store is None else Vault(vault_store, keys, config.tenant, clock, random_bytes)
         with ExitStack() as resources:
             resources.callback(storage.close)
-            resources.callback(self._vault.close)
+            if self._vault is not None:
+                resources.callback(self._vault.close)
             self._head_file = HeadFile(config.head_file)
             resources.callback(self._head_file.close)
             self._check_head()
@@ -177,8 +179,9 @@ class AuditLog:
         random_bytes: Callable[[int], bytes] = os.urandom,
         keys: KeyRing | None = None,
         reading: bool = False,
+        with_vault: bool = True,
     ) -> Self:
-        """The log in `config.directory`, with the keys that lie there unless `keys` are given.
+        """The log in `config.directory`, with the keys that lie there unless `keys` are given; `with_vault` to touch payloads.
 
         Raises:
             EpochEndedError: the log was closed, and isn't opened only for `reading`.
@@ -196,7 +199,7 @@ class AuditLog:
         try:
             if not reading:
                 _check_open(config.directory, storage)
-            vault_store = _open_vault(config, storage)
+            vault_store = _open_vault(config, storage) if with_vault else None
         except AuditError:
             storage.close()
             raise
@@ -212,6 +215,9 @@ class AuditLog:
 
     @property
     def vault(self) -> Vault:
+        """The patients' keys; raises StorageError where the log was opened without them."""
+        if self._vault is None:
+            raise StorageError("vault: the log was opened without it")
         return self._vault
 
     @property
@@ -236,7 +242,7 @@ class AuditLog:
 
         Its `reference` goes into the entry, then both into `append`.
         """
-        return self._vault.seal(key, PayloadContext(entry_id, entry_type, self._config.tenant), plaintext)
+        return self.vault.seal(key, PayloadContext(entry_id, entry_type, self._config.tenant), plaintext)
 
     def append(self, entry: bytes, payload: SealedPayload | None = None) -> LogReceipt:
         """The receipt of `entry`, once it is durable. Appending the same entry again gives its place again.
@@ -285,7 +291,7 @@ class AuditLog:
         if header.payload is None or sealed is None:
             raise NoSuchEntryError(index)
         context = PayloadContext(header.id, header.type, header.tenant)
-        return open_payload(self._vault.key_at, context, header.payload, sealed)
+        return open_payload(self.vault.key_at, context, header.payload, sealed)
 
     def payload_key(self, index: LeafIndex) -> SubjectKey | None:
         """The key that the payload of entry `index` is under, None where it has no payload.
@@ -297,7 +303,7 @@ class AuditLog:
         if header.payload is None or sealed is None:
             return None
         check_payload(header.payload, sealed)
-        return self._vault.key_at(read_key_ref(sealed))
+        return self.vault.key_at(read_key_ref(sealed))
 
     def _sealed(self, index: LeafIndex) -> tuple[EntryHeader, bytes | None]:
         header, stored = read_header(self.entry(index)), self._storage.payload(index)

@@ -18,7 +18,7 @@ _BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(bedside [a-z][^`…|{]*)`")
 
 
-TOKEN_KEY = "pkcs11:token=bedside;object=key"
+TOKEN_KEY = "pkcs11:token=bedside;object=key?module-path=/usr/lib/softhsm/libsofthsm2.so"
 
 
 def _lines(page: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ def add_commands(
     basic.add(subparsers, default_log)
     keys.add(subparsers, default_log, default_vault)
     epochs.add(subparsers, default_log, default_vault)
-    reading.add(subparsers, default_log)
+    reading.add(subparsers, default_log, default_vault)
     exporting.add(subparsers, default_log, ask)
     publishing.add(subparsers, default_log)
     checking.add(subparsers, default_log, default_vault)

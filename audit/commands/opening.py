@@ -49,15 +49,15 @@ def reading(directory: Path) -> Iterator[Storage]:
 
 
 @contextmanager
-def appending(directory: Path, vault_directory: Path | None = None) -> Iterator[AuditLog]:
-    """The log, open for appending, for the length of a block; its vault may lie elsewhere.
+def appending(directory: Path, vault_directory: Path | None = None, *, with_vault: bool = True) -> Iterator[AuditLog]:
+    """The log, open for appending, for the length of a block; its vault may lie elsewhere, or stay closed.
 
     Raises:
         AuditError: it can't be opened; an empty log has no tenant to speak for.
     """
     with reading(directory) as storage:
         config = replace(config_of(directory, storage), vault_directory=vault_directory)
-    log = AuditLog.open(config, clock=now)
+    log = AuditLog.open(config, clock=now, with_vault=with_vault)
     try:
         yield log
     finally:
@@ -76,5 +76,5 @@ def note_look(arguments: argparse.Namespace, storage: Storage, look: Callable[[]
         print("a copy without keys: this look was not recorded", file=sys.stderr)
         return
     visitor = Visitor(operator_name(os.getuid()), ROLE, arguments.reason)
-    with appending(directory) as log:
+    with appending(directory, with_vault=False) as log:
         record_access(log, visitor, look(), now())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.access import Look, Visitor, record_access
+from audit.commands.keys import add_vault
 from audit.commands.opening import ROLE, appending, note_look, now, reading
 from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument
 from audit.committer import summarise
@@ -28,11 +29,11 @@ DEFAULT_REASON = "operations"
 _COLUMNS = ("index", "time", "type", "status", "service", "model", "id")
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
-    """Adds the verbs."""
+def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
+    """Adds the verbs; the defaults are the configured directories of the log and of its vault."""
     _add_show(subparsers, default_log)
     _add_search(subparsers, default_log)
-    _add_timeline(subparsers, default_log)
+    _add_timeline(subparsers, default_log, default_vault)
     _add_report(subparsers, default_log)
 
 
@@ -82,7 +83,7 @@ def timeline(arguments: argparse.Namespace) -> int:
     if not patient_id or "\n" in patient_id:
         print("timeline: expected one patient id in the file", file=sys.stderr)
         return USAGE
-    with appending(arguments.log) as log:
+    with appending(arguments.log, arguments.vault) as log:
         key = log.vault.find(patient_subject(patient_id))
         found = [] if key is None else list(entries_about(log.entries(), key))
         visitor = Visitor(operator_name(os.getuid()), ROLE, arguments.reason)
@@ -187,8 +188,9 @@ def _add_search(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
-def _add_timeline(subparsers: Subparsers, default_log: Path | None) -> None:
+def _add_timeline(subparsers: Subparsers, default_log: Path | None, default_vault: Path | None) -> None:
     parser = _add(subparsers, default_log, "timeline", timeline, "every entry about one patient; needs the log's keys")
+    add_vault(parser, default_vault)
     parser.add_argument(
         "--patient-file", type=Path, required=True, metavar="FILE", help="holds the patient's id; never an argument"
     )

@@ -24,7 +24,7 @@ from audit.storage import Anchor, EntrySummary, KeptPayload, Query, StoredCheckp
 from audit.storage.postgresql_rows import NO_SIZE, PREPARE_HEAD, PostgresqlTransaction
 from audit.storage.postgresql_schema import check_durable, check_schema_name, check_version
 from audit.storage.postgresql_scrub import scrub_tables
-from audit.storage.postgresql_session import LONG_LIMITS, Session, SessionKeeper
+from audit.storage.postgresql_session import DEFAULT_LIMITS, LONG_LIMITS, Limits, Session, SessionKeeper
 from audit.storage.postgresql_url import DatabaseUrl
 
 _T = TypeVar("_T")
@@ -33,16 +33,24 @@ _T = TypeVar("_T")
 class PostgresqlStorage:
     """The store open for serving: one session that writes under the lock, one that reads."""
 
-    def __init__(self, database_url: Callable[[], DatabaseUrl], schema: str, *, lock_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        database_url: Callable[[], DatabaseUrl],
+        schema: str,
+        *,
+        lock_file: Path | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         """Opens the log in `schema`; `database_url` is asked at each connecting, so a password may change meanwhile.
 
-        `lock_file` is where the processes that share a head file queue.
+        `lock_file` is where the processes that share a head file queue, `limits` how long the server may take.
 
         Raises:
             StorageError: no such log, no connection, or a server whose commits may not last.
         """
         self._database_url = database_url
         self._schema = check_schema_name(schema)
+        self._limits = limits
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._seen_size = NO_SIZE
@@ -83,7 +91,7 @@ class PostgresqlStorage:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     def _connect(self) -> Session:
-        return Session(self._database_url(), self._schema)
+        return Session(self._database_url(), self._schema, self._limits)
 
     def _connect_writer(self) -> Session:
         session = self._connect()

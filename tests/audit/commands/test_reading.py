@@ -158,3 +158,9 @@ def test_reading_timeline_of_no_patient_or_several_is_refused(directory, tmp_pat
     (tmp_path / "patient").write_text(content)
     assert _run("timeline", "--log", directory, "--patient-file", tmp_path / "patient") == 2
     assert "p-1" not in capsys.readouterr().err
+
+
+def test_reading_needs_no_vault(directory, capsys) -> None:
+    (directory / "vault.sqlite3").rename(directory / "elsewhere.sqlite3")
+    assert _run("show", "--log", directory, "1") == 0
+    assert [look.action for look in _looks(directory)] == ["read"]
