@@ -70,6 +70,15 @@ def run_demo(options: argparse.Namespace) -> int:
         _say("5. The whole log, re-hashed entry by entry; then one decision repeated from its encrypted inputs")
         code = code or _run(["-m", "bedside", "audit", "verify", str(folder / "audit")], environment)
         code = code or _run(["-m", "bedside", "audit", "replay", "latest"], environment)
+        _say(
+            "6. A bundle for an auditor, checked by the one-file verifier in it: Python's standard library, nothing of ours"
+        )
+        bundle = folder / "bundle"
+        export = ["-m", "bedside", "audit", "export", "bundle", "--log", str(folder / "audit"), "-o", str(bundle)]
+        code = code or _run(export, environment)
+        code = code or _run(
+            ["-I", "-S", str(bundle / "verify.py"), "--key", str(folder / "audit" / "log.vkey")], environment
+        )
         if options.once or code:
             return code
         with _started(ehr, environment, f"http://127.0.0.1:{options.ehr_port}/"):

@@ -63,6 +63,7 @@ def test_demo_once_shows_cards_and_proves_them(demonstration: tuple[CompletedPro
     assert re.search(
         r"^entry \d+: reproduced\nmodel \w+ 1.0.0\nrecorded answer [0-9a-f]{64}$", done.stdout, re.MULTILINE
     )
+    assert re.search(r"^valid: (\d+) entries from 0 on, the hashes of \1, ", done.stdout, re.MULTILINE)
     receipts = list((folder / "receipts").glob("*.tlog-proof"))
     assert len(receipts) == int(summary[1])
     trust = Trust(load_vkeys(folder / "audit" / "log.vkey"))
