@@ -295,7 +295,7 @@ def _value(value: float | str | bool) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:,.3f}".rstrip("0").rstrip(".")
+            return f"{value:.3g}" if abs(value) < 1 else f"{value:,.3f}".rstrip("0").rstrip(".")
     return value
 
 
