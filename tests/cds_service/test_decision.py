@@ -49,9 +49,10 @@ def test_decision_leaf_holds_nothing_of_the_patient(make_desk: MakeDesk, audit_l
     access = patients.fhir_access("https://fhir.example.org/secret-path", scope="patient/Canary.rs launch/canary")
     leaf = _leaf(make_desk, audit_log, hookInstance="canary words", **access)
     text = json.dumps({key: value for key, value in leaf.items() if key not in ("latency_us", "time")})
-    digests_removed = " ".join(part for part in text.replace('"', " ").split() if len(part) < 40)
+    # A digest or an id may hold any three digits by chance.
+    random_removed = " ".join(part for part in text.replace('"', " ").split() if len(part) < 32)
     for canary in CANARIES:
-        assert canary not in digests_removed
+        assert canary not in random_removed
 
 
 def test_decision_leaf_names_the_model_by_its_digests(make_desk: MakeDesk, audit_log: AuditLog) -> None:

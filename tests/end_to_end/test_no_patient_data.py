@@ -74,5 +74,6 @@ def test_no_patient_data_in_the_operations_log_whose_lines_are_json(bedside: Run
     assert {line["event"] for line in lines} <= {
         "call answered",
         "call refused",
+        "feedback recorded",
         "open to every caller on this machine, for evaluation only",
     }
