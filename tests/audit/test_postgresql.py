@@ -15,6 +15,7 @@ from audit.storage.postgresql_schema import create_schema, grant_rights, lock_ke
 from audit.storage.postgresql_session import Session
 from audit.storage.postgresql_url import load_database_url
 from audit.verify import Trust, verify_log
+from tests.postgresql import PATIENT
 
 pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 ROOT = Path(__file__).parent.parent.parent
@@ -51,8 +52,9 @@ def _until(condition: Callable[[], bool]) -> None:
 def test_postgresql_reads_the_head_after_the_lock_and_not_as_of_the_wait(make_log, session_of) -> None:
     """Two connections: whoever waits for the lock must see what its holder committed, though his wait began before that."""
     config, _ = make_log()
-    waiter = open_storage(config.directory)
-    key = lock_key(_place(config).schema, "log")
+    place = _place(config)
+    waiter = PostgresqlStorage(lambda: load_database_url(place.database_url_file), place.schema, limits=PATIENT)
+    key = lock_key(place.schema, "log")
     stale: list[int] = []
     seen: list[int] = []
 
@@ -63,7 +65,9 @@ def test_postgresql_reads_the_head_after_the_lock_and_not_as_of_the_wait(make_lo
     def wait_wrongly() -> None:
         session = session_of(config)
         # Lock and head in one statement: one snapshot, taken before the wait.
-        stale.append(session.script(f"BEGIN; SELECT max(size) FROM checkpoints, pg_advisory_xact_lock({key})")[0][0])
+        stale.append(
+            session.script(f"BEGIN; SELECT max(size) FROM checkpoints, pg_advisory_xact_lock({key}); ROLLBACK")[0][0]
+        )
 
     holder = session_of(config)
     holder.script(f"BEGIN; SELECT pg_advisory_xact_lock({key})")
