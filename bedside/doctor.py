@@ -11,10 +11,15 @@ from typing import Any
 import apsw
 import onnxruntime
 
+from audit.approvals import PRIVACY_OFFICER
+from audit.clock import kernel_synchronised
 from audit.errors import AuditError
+from audit.storage.sqlite_schema import check_sqlite_version
 from bedside.clients import registered_clients
 from bedside.config import Config, ConfigError
+from bedside.custody import read_officers, retention_rule
 from bedside.hospital import fetch_key_set
+from bedside.outsiders import known_authorities, known_witnesses, way_out
 from bedside.wiring import build_services, load_models, open_logs, read_config
 from cds_service.clients import CdsClient
 from cds_service.key_sets import parse_key_set
@@ -38,7 +43,10 @@ def examine(_options: argparse.Namespace) -> int:
         ("onnxruntime", lambda _config: onnxruntime.__version__),
         ("models", _models),
         ("services", _services),
+        ("clock", _clock),
         ("audit log", _audit_log),
+        ("outside heads", _outside_heads),
+        ("custody", _custody),
     )
     code = 0
     for name, check in checks:
@@ -87,7 +95,28 @@ def _key_count(client: CdsClient, read: Callable[[], bytes], place: str) -> str:
 
 
 def _sqlite(_config: Config) -> str:
-    return apsw.sqlite_lib_version()
+    version = apsw.sqlite_lib_version()
+    check_sqlite_version(version)
+    return f"{version}, free of the race in which a write-ahead log loses committed rows"
+
+
+def _clock(_config: Config) -> str:
+    return "synchronised" if kernel_synchronised() else "NOT kept in step with any reference; entries will say so"
+
+
+def _outside_heads(config: Config) -> str:
+    """Who else keeps the logs' heads; whether they answer is asked by `bedside audit anchor`."""
+    witnesses = [f"witness {one.name}" for one in known_witnesses(config)]
+    authorities = [f"time stamps by {one.name}" for one in known_authorities(config)]
+    way_out(config)
+    return ", ".join([*witnesses, *authorities]) or "NONE: nothing outside shows that the operator rewrote a log"
+
+
+def _custody(config: Config) -> str:
+    officers, rule = read_officers(config), retention_rule(config)
+    able = sum(PRIVACY_OFFICER in officer.roles for officer in officers)
+    few = "" if able >= 2 else ", TOO FEW for an erasure, which takes two"
+    return f"payloads kept for {rule.years:g} years; {able} privacy officers{few}"
 
 
 def _models(config: Config) -> str:
