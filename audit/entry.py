@@ -67,7 +67,11 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Requester(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who asked: the authenticated CDS client, and the practitioner as a keyed digest and role code."""
+    """Who asked: the authenticated CDS client, and the user's role code.
+
+    `practitioner` is a keyed digest, the same in every entry. Where the user is the patient or a relative, it is a commitment
+    under the patient's key, another in every entry.
+    """
 
     issuer: Token | None
     subject: Token | None

@@ -46,6 +46,7 @@ from model_artifacts.runtime import Assessed
 
 EXPLANATION_METHOD = "integrated-gradients"
 SERVICE_VERSION = "1"
+STAFF = frozenset({"Practitioner", "PractitionerRole"})  # users of any other type are patients, or stand for one
 # SMART App Launch 2.2, scopes v1 and v2 for what Bedside may read. Search parameters, other types and contexts are left out:
 # they are the client's free text, and a leaf has room for none.
 _SMART_SCOPE = re.compile(
@@ -255,8 +256,11 @@ def _requester(decision: Decision, context: Context) -> Requester:
     if user is None:
         return Requester(client.issuer, client.id, None, None)
     reference = f"{user.resource_type}/{user.id}".encode()
-    practitioner = keyed_digest(context.index_key, "practitioner", reference)
-    return Requester(client.issuer, client.id, practitioner, user.resource_type)
+    if user.resource_type in STAFF:
+        who = keyed_digest(context.index_key, "practitioner", reference)
+    else:  # the patient or a relative: whoever that is goes with the patient, and isn't known again in another entry
+        who = _commit(decision, "user", reference)
+    return Requester(client.issuer, client.id, who, user.resource_type)
 
 
 def _model(decision: Decision) -> ModelUse:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.commitments import keyed_digest
 from audit.entry import format_time
 from audit.errors import ErasedError
 from audit.log import AuditLog
@@ -182,6 +183,35 @@ def test_decision_leaf_is_under_the_patients_key(make_desk: MakeDesk, audit_log:
     assert stored is not None
     assert stored.key_ref == key.ref
     assert leaf["payload"]["key_id"] == desk.books[TENANT].log.keys.wrapper.key_id
+
+
+@pytest.mark.parametrize("user", [f"Patient/{patients.PATIENT_ID}", "RelatedPerson/canary-mother"])
+def test_decision_asked_for_by_the_patient_or_a_relative_is_under_the_patients_key(
+    user: str, make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    """Once a digest under the index key: the same in all of the patient's entries, and guessable after an erasure."""
+    context = {"userId": user, "patientId": patients.PATIENT_ID}
+    body = patients.encoded(patients.call(patients.prefetch(NOW), context=context))
+    desk = make_desk()
+    for _ in range(2):
+        answer(body, desk.services[0], CALLER, desk)
+    leaves = [json.loads(audit_log.entry(LeafIndex(index))) for index in range(2)]
+    first, second = (leaf["requester"]["practitioner"] for leaf in leaves)
+    assert first != second
+    assert first != keyed_digest(audit_log.keys.index_key, "practitioner", user.encode())
+    key = audit_log.vault.find(patient_subject(patients.PATIENT_ID))
+    assert key is not None
+    assert first == key.commit(leaves[0]["id"], "user", user.encode())
+    assert leaves[0]["requester"]["role"] == user.partition("/")[0]
+
+
+@pytest.mark.parametrize("user", ["Practitioner/p1", "PractitionerRole/p1"])
+def test_decision_asked_for_by_staff_has_the_same_digest_for_every_patient(
+    user: str, make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    leaf = _leaf(make_desk, audit_log, context={"userId": user, "patientId": patients.PATIENT_ID})
+    expected = keyed_digest(audit_log.keys.index_key, "practitioner", user.encode())
+    assert leaf["requester"]["practitioner"] == expected
 
 
 def test_decision_after_an_erasure_is_of_nobody_known(make_desk: MakeDesk, audit_log: AuditLog) -> None:
