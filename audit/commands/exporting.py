@@ -87,11 +87,11 @@ def export(arguments: argparse.Namespace, kind: Format) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Says of each line of a file whether it is a copy of what the log says."""
     good = bad = 0
-    with reading(arguments.log) as storage, arguments.file.open(encoding="utf-8", newline="\n") as file:
+    with reading(arguments.log) as storage, arguments.file.open("rb") as file:
         keys = trusted_keys(arguments.key, arguments.log / VKEY_FILE)
         for number, line in enumerate(file, 1):
             if line.strip():
-                problem = _problem(storage, line.rstrip("\r\n"), keys)
+                problem = _problem(storage, line.rstrip(b"\r\n"), keys)
                 good, bad = good + (problem is None), bad + (problem is not None)
                 if problem is not None:
                     print(f"line {number}: {problem}")
@@ -110,11 +110,13 @@ def profiles(arguments: argparse.Namespace) -> int:
     return VALID
 
 
-def _problem(storage: Storage, line: str, keys: tuple[VerifierKey, ...]) -> str | None:
+def _problem(storage: Storage, line: bytes, keys: tuple[VerifierKey, ...]) -> str | None:
     """What is wrong with a copy, None where nothing is."""
     try:
-        for copy in parse_copies(line):
+        for copy in parse_copies(line.decode()):
             check_copy(copy, prove_entry(storage, copy.index), keys)
+    except UnicodeDecodeError:
+        return "expected UTF-8"
     except NoSuchEntryError as exc:
         return f"the log has {exc}"
     except (FormatError, ProofError, SignatureError, VerificationError) as exc:

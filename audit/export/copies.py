@@ -6,16 +6,15 @@
 (1) the proof carries the entry, and holds under a checkpoint that the log signed;
 (2) the copy names this origin, this index and this leaf hash, and no larger tree than there is;
 (3) a proof that the copy carries itself holds too;
-(4) the entry, exported anew, gives the copy, element by element.
+(4) the entry, exported anew, gives the copy, element by element; of gathered OTLP records each with all that lies around it.
 
-What a FHIR server adds to a resource it stores is not compared: `id`, `text`, and in `meta` versionId, lastUpdated, source
-and tag.
+A line that says something twice, under one name, is none: readers differ in which they take. What a FHIR server adds to a
+resource it stores is not compared: `id`, `text`, and in `meta` versionId, lastUpdated, source and tag.
 """
 
 import base64
-import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -64,14 +63,14 @@ def parse_copies(line: str) -> tuple[Copy, ...]:
     if not line.startswith("{"):
         return (_from_cef(line),)
     try:
-        document = json.loads(line)
+        document = json.loads(line, object_pairs_hook=_named_once)
     except (ValueError, RecursionError) as exc:
         raise FormatError("copy: expected JSON or CEF") from exc
     try:
         if "resourceLogs" in document:
-            return tuple(_from_otlp(found) for found in _log_records(document))
+            return tuple(_from_otlp(found) for found in _single_records(document))
         return (_from_fhir(document),)
-    except (KeyError, TypeError, IndexError, AttributeError, StopIteration, binascii.Error) as exc:
+    except (KeyError, TypeError, IndexError, AttributeError, StopIteration, ValueError) as exc:
         raise FormatError("copy: doesn't say where in the log it is from") from exc
 
 
@@ -103,6 +102,14 @@ def _require(holds: bool, copy: Copy, reason: str) -> None:
         raise VerificationError(_PART, reason, copy.index)
 
 
+def _named_once(pairs: list[tuple[str, Any]]) -> Json:
+    """The object with these members, no name twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise FormatError("copy: expected each member of an object once")
+    return members
+
+
 def _from_cef(line: str) -> Copy:
     event = parse_cef(line)
     extension = event.extension
@@ -115,24 +122,32 @@ def _from_cef(line: str) -> Copy:
     )
 
 
-def _from_otlp(found: Json) -> Copy:
-    place = {item["key"]: next(iter(item["value"].values())) for item in found["attributes"] if item["value"]}
-
-    def remake(record: LogRecord) -> Any:
-        return _log_records(logs_data([record]))[0]
-
+def _from_otlp(single: Json) -> Copy:
+    """The copy in a document with one record."""
+    (record,) = single["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    place = {item["key"]: next(iter(item["value"].values())) for item in record["attributes"] if item["value"]}
     names = ("origin", "log.index", "leaf.hash", "log.tree_size")
     origin, index, leaf, size = (str(place[name]) for name in names)
-    return _copy(origin, index, leaf, size, None, found, remake)
+    return _copy(origin, index, leaf, size, None, single, lambda record: logs_data([record]))
 
 
-def _log_records(document: Json) -> list[Json]:
-    return [
-        record
-        for resource in document["resourceLogs"]
-        for scope in resource["scopeLogs"]
-        for record in scope["logRecords"]
-    ]
+def _single_records(document: Json) -> Iterator[Json]:
+    """For each record the document with that record alone, and all that lies around it.
+
+    Raises:
+        FormatError: a part without records, which nothing would be compared with.
+    """
+    for resource in _some(document["resourceLogs"]):
+        for scope in _some(resource["scopeLogs"]):
+            for record in _some(scope["logRecords"]):
+                alone = {**resource, "scopeLogs": [{**scope, "logRecords": [record]}]}
+                yield {**document, "resourceLogs": [alone]}
+
+
+def _some(items: list[Json]) -> list[Json]:
+    if not items:
+        raise FormatError("copy: expected at least one record")
+    return items
 
 
 def _from_fhir(document: Json) -> Copy:

@@ -72,6 +72,17 @@ def test_the_check_names_the_lines_that_are_no_copies(
     assert f"{SIZE - 2} of {SIZE + 1} lines" in output
 
 
+def test_bytes_that_are_no_utf_8_are_told_of_their_line(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    _run("export", "cef", "--log", directory, "-o", out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(lines[0] + b"\xff\xfe\n" + lines[1])
+    assert _run("export", "check", out, "--log", directory) == 1
+    assert capsys.readouterr().out == "line 2: expected UTF-8\n2 of 3 lines are copies of what the log says\n"
+
+
 def test_an_empty_file_is_no_copy(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert _run("export", "check", tmp_path / "empty", "--log", directory) == 1

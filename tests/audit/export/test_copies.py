@@ -112,6 +112,64 @@ def test_a_changed_log_record_is_told(full_log: AuditLog) -> None:
         _check(full_log, line.replace('"answered"', '"failed"'))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"resourceLogs":[],"note":"a lie"}',
+        '{"resourceLogs":[{"resource":{"lie":1},"scopeLogs":[]}]}',
+        '{"resourceLogs":[{"scopeLogs":[{"scope":{"lie":1},"logRecords":[]}]}]}',
+    ],
+)
+def test_a_document_without_a_record_is_no_copy(line: str) -> None:
+    with pytest.raises(FormatError, match="at least one record"):
+        parse_copies(line)
+
+
+def test_an_empty_part_beside_a_true_record_is_no_copy(full_log: AuditLog) -> None:
+    document = logs_data([next(read_records(full_log.storage, LeafIndex(0)))])
+    document["resourceLogs"].append({"resource": {"lie": 1}, "scopeLogs": []})
+    with pytest.raises(FormatError, match="at least one record"):
+        parse_copies(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (["note"], "a lie", "note"),
+        (["resourceLogs", 0, "note"], "a lie", r"resourceLogs\[0\]\.note"),
+        (["resourceLogs", 0, "resource", "attributes", 1, "value", "stringValue"], "other.example", "attributes"),
+        (["resourceLogs", 0, "resource", "attributes", 0, "key"], "bedside.outcome", "attributes"),
+        (["resourceLogs", 0, "scopeLogs", 0, "scope", "name"], "another", "scope.name"),
+        (["resourceLogs", 0, "scopeLogs", 0, "schemaUrl"], "https://other.example", "schemaUrl"),
+    ],
+)
+def test_a_lie_around_the_log_records_is_told(
+    full_log: AuditLog, path: list[str | int], value: object, named: str
+) -> None:
+    gathered = logs_data(list(read_records(full_log.storage, LeafIndex(0), limit=2)))
+    line = _changed(json.dumps(gathered), path, value)
+    with pytest.raises(VerificationError, match=named):
+        _check(full_log, line)
+
+
+def test_a_member_that_is_there_twice_makes_no_copy(full_log: AuditLog) -> None:
+    record = next(read_records(full_log.storage, LeafIndex(0)))
+    line = json.dumps(audit_events(record)[0])
+    doubled = line.replace('"outcome": "0"', '"outcome": "8", "outcome": "0"')
+    assert doubled != line
+    with pytest.raises(FormatError, match="each member of an object once"):
+        parse_copies(doubled)
+
+
+def test_a_leaf_hash_beyond_ascii_is_no_copy(full_log: AuditLog) -> None:
+    record = next(read_records(full_log.storage, LeafIndex(0)))
+    line = _changed(
+        json.dumps(audit_events(record)[0]), ["extension", 0, "extension", 2, "valueBase64Binary"], "é" * 44
+    )
+    with pytest.raises(FormatError, match="where in the log"):
+        parse_copies(line)
+
+
 def test_a_copy_of_another_log_is_told(full_log: AuditLog) -> None:
     line = cef_line(replace(next(read_records(full_log.storage, LeafIndex(0))), origin="another/log"))
     with pytest.raises(AuditError, match="origin"):
@@ -140,7 +198,16 @@ def test_a_proof_without_the_entry_is_not_enough(full_log: AuditLog) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "hello", "{}", "{", '{"resourceType":"Patient"}', '{"resourceLogs":[{}]}', "CEF:0|a|b|1|c|d|1|x=1"],
+    [
+        "",
+        "hello",
+        "{}",
+        "{",
+        '{"resourceType":"Patient"}',
+        '{"resourceLogs":[{}]}',
+        '{"resourceLogs":["x"]}',
+        "CEF:0|a|b|1|c|d|1|x=1",
+    ],
 )
 def test_what_is_no_copy_is_refused(line: str) -> None:
     with pytest.raises(FormatError):
