@@ -82,9 +82,9 @@ class OtlpCollector:
             return
         try:
             partial = msgspec.json.decode(body, type=_Answer).partial
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            rejected = 0 if partial is None else int(partial.rejected)
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise DeliveryError("OTLP collector: the answer can't be read") from exc
-        rejected = 0 if partial is None else int(partial.rejected)
         if rejected:
             message = f"OTLP collector: refused {rejected} of {sent} records for good"
             raise DeliveryError(message)

@@ -59,7 +59,7 @@ def _asked_pause_s(answer: HttpAnswer, now: datetime) -> float | None:
         return float(text[:6])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no integer of C holds
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return max((moment - now).total_seconds(), 0.0)

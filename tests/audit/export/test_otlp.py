@@ -147,6 +147,16 @@ def test_retry_after_is_heeded_within_patience(header: str, pause_s: float) -> N
     assert waits.pauses_s == [pause_s]
 
 
+@pytest.mark.parametrize(
+    "header", ["Sun, 01 Mar 99999999999999999999999 09:00:00 GMT", "Sun, 01 Mar 2026 09:00:00 +999999"]
+)
+def test_retry_after_beyond_every_calendar_is_ignored(header: str) -> None:
+    collector, waits = Collector((503, {"Retry-After": header}, b"")), Waits()
+    with http_server(collector) as url:
+        _sender(url, waits, []).send(RECORDS[:1])
+    assert waits.pauses_s == [0.5]
+
+
 def test_patience_ends() -> None:
     collector, waits = Collector(*[(503, {}, b"")] * 9), Waits()
     with http_server(collector) as url:
@@ -182,8 +192,19 @@ def test_a_warning_is_passed_on_and_delivered() -> None:
     assert len(warnings) == 1
 
 
-def test_an_answer_that_cannot_be_read_is_not_delivered() -> None:
-    with http_server(Collector((200, {}, b"<html>"))) as url:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"\xff",
+        b'{"partialSuccess":[]}',
+        b'{"partialSuccess":{"rejectedLogRecords":"abc"}}',
+        b'{"partialSuccess":{"rejectedLogRecords":"' + b"9" * 5000 + b'"}}',
+        b'{"x":' + b"[" * 100_000,
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_not_delivered(body: bytes) -> None:
+    with http_server(Collector((200, {}, body))) as url:
         sender = _sender(url, Waits(), [])
         with pytest.raises(DeliveryError, match="can't be read"):
             sender.send(RECORDS)
