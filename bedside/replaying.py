@@ -1,27 +1,52 @@
-"""`bedside audit replay`: repeats a recorded decision and says whether the same bytes gave the same answer."""
+"""`bedside audit replay`: repeats a recorded decision and says whether the same bytes gave the same answer.
+
+The decision lies in the log of a configured tenant, or in that of an earlier epoch (`--log`), which is opened for reading
+alone. The look is an entry of the tenant's own log either way, durable before anything is printed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from audit.access import Look, Visitor, record_access
-from audit.entry import DecisionEntry, EntryHeader, parse_entry, read_header
+from audit.commands.opening import DEADLINE_S, ROLE, config_of, reading
+from audit.entry import DecisionEntry, parse_entry, read_header
 from audit.errors import AuditError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.operators import operator_name
 from audit.storage import Query
-from bedside.wiring import load_models, now, open_log, read_config
-from cds_service.replay import replay
+from bedside.config import Config, ConfigError
+from bedside.wiring import load_models, now, read_config, software_digest, tenant_log
+from cds_service.replay import DECISION, Outcome, Recorded, ReplayReport, read_recorded, replay
 from model_artifacts.archive import find_kept
+from model_artifacts.runtime import ReleasedModel
 
 LATEST = "latest"
 SEARCHED = 1000
 REASON = "verification"
+GOOD: tuple[Outcome, ...] = ("reproduced", "answer-reproduced", "abstained-before-running")
+
+# docs/review-the-log.md says the same at greater length; a test holds it to name each.
+MEANINGS: dict[Outcome, str] = {
+    "reproduced": "the same answer bit for bit, and the same words; the leaf says the same",
+    "answer-reproduced": "the same answer bit for bit, by the version kept; words aren't compared",
+    "abstained-before-running": "the model abstained before it ran: no answer to repeat, and that version isn't installed",
+    "leaf-differs": "the log's entry doesn't say what the payload and the repeated answer say",
+    "answer-differs": "the recorded inputs give another answer",
+    "card-differs": "the same answer, but the card reads otherwise",
+    "filed-differs": "the same answer and card, but what was filed would be another",
+    "model-changed": "that version of the model is neither installed nor kept",
+    "model-unknown": "no version of the model is enabled, and that one isn't kept",
+}
 
 
 class NothingToReplayError(AuditError):
@@ -35,50 +60,88 @@ def add_replay(verbs: Any) -> None:
         "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
     )
     parser.add_argument("--reason", default=REASON, metavar="CODE", help=f"why, for the log (default {REASON})")
+    parser.add_argument("--tenant", metavar="NAME", help="whose log (default: audit.tenant)")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="DIR",
+        help="an earlier epoch of that tenant's log; the look goes into the present one",
+    )
     parser.set_defaults(run=run_replay)
 
 
 def run_replay(options: argparse.Namespace) -> int:
-    """Exit code 0 if the answer was reproduced bit for bit, 1 if not or if the entry holds nothing to repeat."""
+    """Exit code 0 if the answer was reproduced bit for bit, or there is none; 1 if not, or if there is nothing to repeat."""
     config = read_config()
-    audit_log = open_log(config)
-    try:
-        index = _latest_answered(audit_log) if options.index == LATEST else LeafIndex(options.index)
-        data = audit_log.entry(index)
-        header = read_header(data)
-        if not _is_answered(header, data):
+    with closing(_open_present(config, options.tenant)) as present, _opened(options.log, present) as log:
+        index = _latest_answered(log) if options.index == LATEST else LeafIndex(options.index)
+        header = read_header(log.entry(index))
+        _note_look(options.reason, present, log, index)
+        recorded = read_recorded(log, index)
+        if recorded is None:
             sys.stdout.write(f"entry {index}: nothing to replay, {header.type} {header.id} holds no model's answer\n")
             return 1
-        visitor = Visitor(operator_name(os.getuid()), "operator", options.reason)
-        record_access(audit_log, visitor, Look("replay", 1, index=index), now())
-        report = replay(audit_log.payload(index), load_models(config), partial(find_kept, config.model_archive))
-    finally:
-        audit_log.close()
-    sys.stdout.write(
-        f"entry {index}: {report.outcome}\n"
-        f"model {report.model_id} {report.model_version}\n"
-        f"recorded answer {report.recorded_answer or 'none, the model abstained before it ran'}\n"
-        f"repeated answer {report.repeated_answer or 'none'}\n"
-    )
-    return 0 if report.outcome in ("reproduced", "answer-reproduced") else 1
+        models = load_models(config)
+        report = replay(recorded, models, partial(find_kept, config.model_archive))
+    sys.stdout.writelines(f"{line}\n" for line in _lines(index, recorded, report, models))
+    return 0 if report.outcome in GOOD else 1
 
 
-def _is_answered(header: EntryHeader, data: bytes) -> bool:
-    """Whether a model came to an assessment, be it an abstention."""
-    if header.type != "decision/v1":
-        return False
-    entry = parse_entry(data)
-    return isinstance(entry, DecisionEntry) and entry.inputs is not None
+def _open_present(config: Config, tenant: str | None) -> AuditLog:
+    """The tenant's log; no clinician waits here, so it may be waited for."""
+    return AuditLog.open(replace(tenant_log(config, tenant), deadline_s=DEADLINE_S), clock=now)
+
+
+@contextmanager
+def _opened(directory: Path | None, present: AuditLog) -> Iterator[AuditLog]:
+    """The log to read: an earlier epoch's, or the present one.
+
+    Raises:
+        ConfigError: the earlier log is another tenant's.
+    """
+    if directory is None or directory.resolve() == present.config.directory.resolve():
+        yield present
+        return
+    with reading(directory) as storage:
+        # Epochs share the vault, wherever that lies.
+        found = replace(config_of(directory, storage), vault_directory=present.config.vault_directory)
+    if found.tenant != present.config.tenant:
+        raise ConfigError(f"--log: expected a log of tenant {present.config.tenant}, got another's; see --tenant")
+    with closing(AuditLog.open(found, clock=now, reading=True)) as earlier:
+        yield earlier
+
+
+def _note_look(reason: str, present: AuditLog, log: AuditLog, index: LeafIndex) -> None:
+    look = Look("replay", 1, index=index)
+    if log is not present:  # its indices are other entries here
+        look = Look("replay", 1, asked={"log": log.config.origin, "index": index})
+    record_access(present, Visitor(operator_name(os.getuid()), ROLE, reason), look, now())
+
+
+def _lines(
+    index: LeafIndex, recorded: Recorded, report: ReplayReport, models: dict[str, ReleasedModel]
+) -> Iterator[str]:
+    yield f"entry {index}: {report.outcome}"
+    yield f"model {report.model_id} {report.model_version}"
+    yield f"recorded answer {report.recorded_answer or 'none, the model abstained before it ran'}"
+    yield f"repeated answer {report.repeated_answer or 'none'}"
+    if recorded.entry.software == software_digest(models.values()):
+        yield "software as today"
+    else:
+        yield "software another than today's, by which words may have changed"
+    if report.differs:
+        yield f"the leaf says otherwise of {', '.join(report.differs)}"
+    yield MEANINGS[report.outcome]
 
 
 def _index(text: str) -> int | str:
     return text if text == LATEST else int(text)
 
 
-def _latest_answered(audit_log: AuditLog) -> LeafIndex:
+def _latest_answered(log: AuditLog) -> LeafIndex:
     """The newest of the last decisions in which a graph ran and gave a band."""
-    for found in audit_log.find(Query(type="decision/v1", limit=SEARCHED)):
-        entry = parse_entry(audit_log.entry(found.index))
+    for found in log.find(Query(type=DECISION, limit=SEARCHED)):
+        entry = parse_entry(log.entry(found.index))
         if isinstance(entry, DecisionEntry) and entry.output is not None and entry.output.band is not None:
             return found.index
     raise NothingToReplayError(f"replay: none of the last {SEARCHED} decisions was answered by a model")

@@ -105,7 +105,7 @@ def open_logs(config: Config) -> dict[str, AuditLog]:
     """Every tenant's log, opened for appending, by tenant.
 
     Raises:
-        AuditError: as `open_log`.
+        AuditError: one is missing, unreadable, or was rolled back.
         ConfigError: as `log_configs`.
     """
     return {one.tenant: AuditLog.open(one, clock=now) for one in log_configs(config)}
@@ -130,6 +130,19 @@ def log_configs(config: Config) -> tuple[LogConfig, ...]:
                 f"tenants: expected each name, directory, head file and vault once, got {repeated[0]} twice"
             )
     return configs
+
+
+def tenant_log(config: Config, tenant: str | None) -> LogConfig:
+    """The configuration of one tenant's log; None is `audit.tenant`.
+
+    Raises:
+        ConfigError: no such tenant, or as `log_configs`.
+    """
+    configs = {one.tenant: one for one in log_configs(config)}
+    name = config.audit.tenant if tenant is None else tenant
+    if name not in configs:
+        raise ConfigError(f"--tenant: expected one of {', '.join(configs)}, got {name}")
+    return configs[name]
 
 
 def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
@@ -165,15 +178,6 @@ def open_ward(config: Config) -> closing[Ward]:
         ConfigError, WardUnavailableError: it can't be opened.
     """
     return closing(Ward.open(open_state(config) / WARD_FILE))
-
-
-def open_log(config: Config) -> AuditLog:
-    """The audit log, opened for appending.
-
-    Raises:
-        AuditError: it is missing, unreadable, or was rolled back.
-    """
-    return AuditLog.open(log_config(config), clock=now)
 
 
 def software_digest(models: Iterable[ReleasedModel]) -> str:

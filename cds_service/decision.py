@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -42,7 +43,11 @@ from cds_service.services import CdsService
 from cds_service.suggestions import Action
 from model_artifacts.assessment import Abstention, AbstentionReason, Finding, Prediction
 from model_artifacts.inputs import Evidence
-from model_artifacts.runtime import Assessed
+from model_artifacts.manifest import ModelManifest
+from model_artifacts.runtime import Assessed, GraphAnswer
+
+# Purpose and data to the commitment in one entry, under its patient's key.
+Commit: TypeAlias = Callable[[str, bytes], Digest]
 
 EXPLANATION_METHOD = "integrated-gradients"
 SERVICE_VERSION = "1"
@@ -79,7 +84,7 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     `drafted` are proposals left out because the draft orders held them, as system and code.
     """
 
-    schema: str = "bedside-replay/1"
+    schema: Literal["bedside-replay/1"] = "bedside-replay/1"
     as_of: datetime
     patient_id: str
     model_id: str
@@ -107,7 +112,7 @@ class UnansweredPayload(msgspec.Struct, frozen=True, kw_only=True):
     So every decision is found with its patient, and goes with the patient; always encrypted at rest.
     """
 
-    schema: str = "bedside-unanswered/1"
+    schema: Literal["bedside-unanswered/1"] = "bedside-unanswered/1"
     as_of: datetime
     patient_id: str
     cards: tuple[dict[str, Any], ...]
@@ -193,6 +198,7 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes:
 
 def decision_entry(decision: Decision, context: Context, payload: PayloadReference) -> DecisionEntry:
     """The log's leaf for `decision`: nothing in it identifies the patient or holds a clinical value."""
+    commit = partial(_commit, decision)
     return DecisionEntry(
         id=decision.entry_id,
         time=format_time(decision.received_at),
@@ -209,8 +215,8 @@ def decision_entry(decision: Decision, context: Context, payload: PayloadReferen
         output=_output(decision),
         abstention=_abstention_codes(decision),
         explanation=_explanation(decision),
-        cards=tuple(_card(card, decision) for card in decision.cards if decision.shown),
-        system_actions=tuple(_action(action, decision) for action in decision.system_actions),
+        cards=tuple(leaf_card(card.to_json(), commit) for card in decision.cards if decision.shown),
+        system_actions=tuple(leaf_action(action.to_json(), commit) for action in decision.system_actions),
         latency_us=dict(decision.latency_us),
         status=decision.status,
         payload=payload,
@@ -271,31 +277,24 @@ def _model(decision: Decision) -> ModelUse:
         version=identity.version,
         artefact=identity.artifact_sha256,
         manifest=identity.manifest_sha256,
-        thresholds=digest(msgspec.json.encode(model.manifest.bands)),
+        thresholds=leaf_thresholds(model.manifest),
         card=identity.card_sha256,
         status="shadow" if decision.shadow else "active",
     )
 
 
 def _inputs(decision: Decision) -> Inputs | None:
-    if decision.assessed is None:
+    assessed = decision.assessed
+    if assessed is None:
         return None
-    evidence = decision.assessed.assessment.evidence
-    arrays = decision.assessed.inputs.arrays
-    tensors = b"".join(arrays[name].tobytes() for name in sorted(arrays))
-    return Inputs(
-        commitment=_commit(decision, "inputs", tensors),
-        present=sum(item.value is not None for item in evidence),
-        missing=sum(item.value is None for item in evidence),
-        stale=sum(item.absence == "stale" for item in evidence),
-    )
+    return leaf_inputs(assessed.inputs.arrays, assessed.assessment.evidence, partial(_commit, decision))
 
 
 def _output(decision: Decision) -> Output | None:
     if decision.finding is None:
         return None
     predicted = decision.assessed is not None and isinstance(decision.assessed.assessment, Prediction)
-    return Output(decision.finding.code.rpartition(":")[2] if predicted else None, decision.finding.code)
+    return leaf_output(decision.finding, predicted=predicted)
 
 
 def _abstention_codes(decision: Decision) -> tuple[str, ...]:
@@ -306,22 +305,52 @@ def _abstention_codes(decision: Decision) -> tuple[str, ...]:
 def _explanation(decision: Decision) -> Explanation | None:
     if decision.assessed is None or decision.assessed.answer is None:
         return None
-    attributions = decision.assessed.answer.attributions.tobytes()
-    return Explanation(EXPLANATION_METHOD, _commit(decision, "explanation", attributions))
-
-
-def _card(card: Card, decision: Decision) -> CardShown:
-    return CardShown(
-        uuid=card.uuid,
-        indicator=card.indicator,
-        text=_commit(decision, "card", f"{card.summary}\n{card.detail}".encode()),
-        suggestions=tuple(suggestion.uuid for suggestion in card.suggestions),
-    )
-
-
-def _action(action: Action, decision: Decision) -> Digest:
-    return _commit(decision, "system-action", msgspec.json.encode(action.to_json(), order="sorted"))
+    return leaf_explanation(decision.assessed.answer, partial(_commit, decision))
 
 
 def _commit(decision: Decision, purpose: str, data: bytes) -> Digest:
     return decision.key.commit(decision.entry_id, purpose, data)
+
+
+# What a leaf says of what was decided: made here for the log, and once more by `replay`, from the payload.
+
+
+def leaf_thresholds(manifest: ModelManifest) -> Digest:
+    """The digest of the bands that a model's answers fall into."""
+    return digest(msgspec.json.encode(manifest.bands))
+
+
+def leaf_inputs(arrays: Mapping[str, npt.NDArray[Any]], evidence: tuple[Evidence, ...], commit: Commit) -> Inputs:
+    """What the leaf says of the tensors that went into the graph."""
+    tensors = b"".join(arrays[name].tobytes() for name in sorted(arrays))
+    return Inputs(
+        commitment=commit("inputs", tensors),
+        present=sum(item.value is not None for item in evidence),
+        missing=sum(item.value is None for item in evidence),
+        stale=sum(item.absence == "stale" for item in evidence),
+    )
+
+
+def leaf_output(finding: Finding, *, predicted: bool) -> Output:
+    """What the leaf says of the finding; an abstention has no band."""
+    return Output(finding.code.rpartition(":")[2] if predicted else None, finding.code)
+
+
+def leaf_explanation(answer: GraphAnswer, commit: Commit) -> Explanation:
+    """What the leaf says of how the answer came about."""
+    return Explanation(EXPLANATION_METHOD, commit("explanation", answer.attributions.tobytes()))
+
+
+def leaf_card(card: Mapping[str, Any], commit: Commit) -> CardShown:
+    """What the leaf says of a card in its wire form."""
+    return CardShown(
+        uuid=card["uuid"],
+        indicator=card["indicator"],
+        text=commit("card", f"{card['summary']}\n{card['detail']}".encode()),
+        suggestions=tuple(suggestion["uuid"] for suggestion in card.get("suggestions", ())),
+    )
+
+
+def leaf_action(action: Mapping[str, Any], commit: Commit) -> Digest:
+    """What the leaf says of a system action in its wire form."""
+    return commit("system-action", msgspec.json.encode(action, order="sorted"))

@@ -17,7 +17,7 @@ from audit.merkle import LeafIndex
 from cds_service.card_ids import find_decision
 from cds_service.desk import Caller, Desk, Quiet
 from cds_service.pipeline import answer
-from cds_service.replay import replay
+from cds_service.replay import read_recorded, replay
 from cds_service.response import RECEIPT_KEY
 from cds_service.ward import Ward
 from model_artifacts.runtime import ReleasedModel
@@ -50,7 +50,9 @@ def _replayed(desk: Desk, entry: DecisionEntry, models: dict[str, ReleasedModel]
     log = desk.books[TENANT].log
     index = log.index_of(entry.id)
     assert index is not None
-    return replay(log.payload(index), models).outcome
+    recorded = read_recorded(log, index)
+    assert recorded is not None
+    return replay(recorded, models).outcome
 
 
 @pytest.mark.parametrize("where", ["model", "client"])
