@@ -119,8 +119,8 @@ def _open_vault(config: LogConfig, storage: Storage) -> VaultStore:
         return open_vault(config.directory, config.vault_directory, create=is_new, wait_s=config.deadline_s)
 
 
-def _check_open(directory: Path, storage: Storage) -> None:
-    """Returns if the log goes on: neither its last entry nor its directory says that it was closed."""
+def check_goes_on(directory: Path, storage: Storage) -> None:
+    """Returns if neither the log's last entry nor its directory says that it was closed; raises EpochEndedError."""
     size = storage.newest_checkpoint().size
     if size:
         check_open(storage.entry(LeafIndex(size - 1)))
@@ -198,7 +198,7 @@ class AuditLog:
         storage = open_storage(config.directory)
         try:
             if not reading:
-                _check_open(config.directory, storage)
+                check_goes_on(config.directory, storage)
             vault_store = _open_vault(config, storage) if with_vault else None
         except AuditError:
             storage.close()

@@ -1,4 +1,4 @@
-"""`bedside report`: what the log tells of the service's use. Needs the log, none of its keys, and no running service.
+"""`bedside report`: what the log tells of the service's use. Needs the log and no running service; the look is recorded.
 
 A further report is one `_add_` and one `run_`; its figures are made in the package that knows them.
 """
@@ -9,16 +9,20 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any
 
+from audit.access import Look
+from audit.commands.opening import note_look, reading
+from audit.commands.running import add_look, guarded
 from audit.entry import format_time
-from audit.log import read_entries
-from audit.storage.opening import open_storage
+from audit.log import LogConfig, read_entries
 from bedside.config import Config, ConfigError
-from bedside.wiring import read_config
+from bedside.wiring import log_config, log_configs, read_config
 from cds_service.feedback_report import Answers, FeedbackReport, Reason, Selection, Share, feedback_report
+
+REASON = "operations"
 
 
 def add_report(verbs: Any) -> None:
@@ -34,17 +38,21 @@ def _add_feedback(verbs: Any) -> None:
     parser.add_argument("--service", metavar="ID", help="only this service's cards")
     parser.add_argument("--tenant", metavar="NAME", help="whose log (default: audit.tenant)")
     parser.add_argument("--json", action="store_true", help="print JSON, rates as fractions")
-    parser.set_defaults(run=run_feedback)
+    add_look(parser, REASON)
+    parser.set_defaults(run=guarded(run_feedback))
 
 
 def run_feedback(options: argparse.Namespace) -> int:
     """Prints the report; exit code 0."""
     config = read_config()
-    storage = open_storage(_directory(config, options.tenant))
-    try:
-        report = feedback_report(lambda: read_entries(storage), _selection(options))
-    finally:
-        storage.close()
+    selection = _selection(options)
+    place = _log(config, options.tenant)
+    with reading(place.directory) as storage:
+        report = feedback_report(lambda: read_entries(storage), selection)
+        shown = sum(row.shown for row in report.kinds)
+        look = Look("report", shown, asked={"report": "feedback"} | asdict(selection))
+        asking = argparse.Namespace(**vars(options) | {"log": place.directory})
+        note_look(asking, storage, lambda: look, head_path=place.head_path)
     if options.json:
         sys.stdout.write(json.dumps(_as_json(report), indent=2) + "\n")
     else:
@@ -52,17 +60,18 @@ def run_feedback(options: argparse.Namespace) -> int:
     return 0
 
 
-def _directory(config: Config, tenant: str | None) -> Path:
-    folders = {config.audit.tenant: config.audit.directory} | {one.name: one.directory for one in config.tenants}
+def _log(config: Config, tenant: str | None) -> LogConfig:
     if tenant is None:
-        return config.audit.directory
-    if tenant not in folders:
-        raise ConfigError(f"--tenant: expected one of {', '.join(folders)}, got {tenant}")
-    return folders[tenant]
+        return log_config(config)
+    logs = {one.tenant: one for one in log_configs(config)}
+    if tenant not in logs:
+        raise ConfigError(f"--tenant: expected one of {', '.join(logs)}, got {tenant}")
+    return logs[tenant]
 
 
 def _selection(options: argparse.Namespace) -> Selection:
-    before = None if options.until is None else options.until + timedelta(days=1)
+    last = options.until
+    before = None if last in (None, date.max) else last + timedelta(days=1)
     return Selection(_day(options.since), _day(before), options.service)
 
 

@@ -6,16 +6,19 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from audit.access import Look
 from audit.checkpoint import parse_checkpoint
 from audit.commands.anchors import describe_anchors
 from audit.commands.epochs import verify_previous
 from audit.commands.keys import token_uri
+from audit.commands.opening import note_look, reading
 from audit.commands.publishing import is_published, verify_published
 from audit.commands.running import (
     USAGE,
     VALID,
     Subparsers,
     add_log,
+    add_look,
     directory_argument,
     given_heads,
     guarded,
@@ -34,7 +37,7 @@ from audit.merkle import LeafIndex
 from audit.note import VerifierKey, format_vkey, parse_note
 from audit.pkcs11_uri import format_uri
 from audit.proof import format_proof, parse_proof
-from audit.storage.opening import open_scan, open_storage, read_place, write_place
+from audit.storage.opening import open_scan, read_place, write_place
 from audit.storage.sqlite_seal import is_sealed
 from audit.timestamps import check_timestamp, load_roots
 from audit.verify import Trust, verify_log, verify_receipt
@@ -71,12 +74,10 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def prove(arguments: argparse.Namespace) -> int:
-    """Writes a .tlog-proof that carries the whole entry."""
-    storage = open_storage(arguments.log)
-    try:
+    """Writes a .tlog-proof that carries the whole entry, which makes it a look."""
+    with reading(arguments.log) as storage:
         data = format_proof(prove_entry(storage, LeafIndex(arguments.index)))
-    finally:
-        storage.close()
+        note_look(arguments, storage, lambda: Look("prove", 1, index=arguments.index))
     if arguments.output is None:
         sys.stdout.write(data.decode())
     else:
@@ -165,6 +166,7 @@ def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
 def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("prove", help="write the proof of one entry")
     add_log(parser, default_log)
+    add_look(parser, "verification")
     parser.add_argument("index", type=index_argument)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a .tlog-proof file (default: print)")
     parser.set_defaults(run=guarded(prove))

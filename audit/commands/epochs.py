@@ -9,13 +9,16 @@ from pathlib import Path
 from audit.checkpoint import parse_checkpoint
 from audit.commands.keys import add_vault, token_uri
 from audit.commands.opening import config_of, now, reading
-from audit.commands.running import VALID, Subparsers, add_log, guarded
+from audit.commands.running import VALID, Subparsers, add_log, code_argument, guarded
+from audit.entry import parse_entry
+from audit.entry_custody import ErasureEntry
 from audit.epochs import COMPROMISE, NewEpoch, begin_epoch, verify_link
 from audit.keys import VKEY_FILE, load_vkeys
 from audit.log import read_entry
 from audit.merkle import LeafIndex
 from audit.note import format_vkey, parse_note
 from audit.pkcs11_uri import format_uri
+from audit.storage import Erasure, Storage
 from audit.storage.opening import open_scan
 
 
@@ -28,7 +31,9 @@ def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: 
     add_log(parser, default_log)
     add_vault(parser, default_vault)
     parser.add_argument("--new", type=Path, required=True, metavar="DIR", help="directory of the new epoch")
-    parser.add_argument("--reason", default=COMPROMISE, help=f"a code for the log entries (default {COMPROMISE})")
+    parser.add_argument(
+        "--reason", type=code_argument, default=COMPROMISE, help=f"a code for the log entries (default {COMPROMISE})"
+    )
     parser.add_argument("--token-key", type=token_uri, metavar="URI", help="the new signing key, made by `keys new`")
     parser.add_argument("--schema", help="of the new log, where the old one lies in PostgreSQL")
     parser.add_argument("--old-key-lost", action="store_true", help="the old log can't be signed any more")
@@ -61,16 +66,31 @@ def verify_previous(directory: Path, previous: Sequence[Path]) -> None:
     Raises:
         VerificationError, ForkError, RollbackError: they don't.
     """
+    erasures: list[Erasure] = []
     for before in previous:
         with reading(directory) as storage:
             origin = parse_checkpoint(parse_note(storage.newest_checkpoint().note).text).origin
             first = read_entry(storage, LeafIndex(0))
+            erasures += _recorded_erasures(directory, storage)
         scan = open_scan(before)
         try:
-            link = verify_link(first, origin, scan, load_vkeys(before / VKEY_FILE))
+            link = verify_link(first, origin, scan, load_vkeys(before / VKEY_FILE), erasures)
         finally:
             scan.close()
         print(f"valid: the epoch before, {link.previous.origin}, which ended at size {link.previous.size}")
         if link.later_entries:
             print(f"{link.later_entries} entries came after its end and don't belong to it")
         directory = before
+
+
+def _recorded_erasures(directory: Path, storage: Storage) -> list[Erasure]:
+    """The erasures whose entry is in the log, which was verified: their salts are what the entries say."""
+    scan = open_scan(directory)
+    try:
+        return [one for one in scan.erasures() if _is_erasure(storage, storage.index_of(one.id))]
+    finally:
+        scan.close()
+
+
+def _is_erasure(storage: Storage, index: LeafIndex | None) -> bool:
+    return index is not None and isinstance(parse_entry(read_entry(storage, index)), ErasureEntry)

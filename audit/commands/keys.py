@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from audit.commands.opening import appending, now, reading
-from audit.commands.running import VALID, Subparsers, add_log, guarded
+from audit.commands.running import VALID, Subparsers, add_log, code_argument, guarded
 from audit.errors import KeyFileError
 from audit.key_history import SIGNING, WRAPPING, format_periods
 from audit.keys import (
@@ -150,5 +150,7 @@ def _add_new(verbs: Subparsers) -> None:
 def _add_changing(verbs: Subparsers, name: str, text: str, default_log: Path | None) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
     add_log(parser, default_log)
-    parser.add_argument("--reason", default=SCHEDULED, help=f"a code for the log entry (default {SCHEDULED})")
+    parser.add_argument(
+        "--reason", type=code_argument, default=SCHEDULED, help=f"a code for the log entry (default {SCHEDULED})"
+    )
     return parser

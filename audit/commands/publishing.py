@@ -11,6 +11,7 @@ from audit.commands.running import (
     VALID,
     Subparsers,
     add_log,
+    add_look,
     given_heads,
     guarded,
     head_paths,
@@ -144,7 +145,7 @@ def verify_published(path: Path, arguments: argparse.Namespace) -> int:
 def _add_part(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="first", type=index_argument, default=0, metavar="N", help="begin at index N")
     parser.add_argument("--to", dest="last", type=index_argument, metavar="M", help="end with index M")
-    parser.add_argument("--reason", default=DEFAULT_REASON, metavar="CODE", help="why, for the log (default audit)")
+    add_look(parser, DEFAULT_REASON)
 
 
 def _address(text: str) -> tuple[str, int]:

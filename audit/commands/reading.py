@@ -2,28 +2,26 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from audit.access import Look, Visitor, record_access
+from audit.access import Look, query_bytes
 from audit.commands.keys import add_vault
-from audit.commands.opening import ROLE, appending, note_look, now, reading
-from audit.commands.running import USAGE, VALID, Subparsers, add_log, guarded, index_argument
+from audit.commands.opening import note_look, previous_epoch, reading, record_look, recording
+from audit.commands.running import USAGE, VALID, Subparsers, add_log, add_look, guarded, index_argument
 from audit.committer import summarise
 from audit.encoding import format_base64
 from audit.entry import format_time
 from audit.log import read_entries, read_entry
 from audit.merkle import LeafIndex, leaf_hash
-from audit.operators import operator_name
 from audit.patients import entries_about
 from audit.storage import EntrySummary, Query
 from audit.summary import LogSummary, summarise_log
-from audit.vault import patient_subject
+from audit.vault import SubjectKey, patient_subject
 
 DEFAULT_REASON = "operations"
 _COLUMNS = ("index", "time", "type", "status", "service", "model", "id")
@@ -72,26 +70,38 @@ def search(arguments: argparse.Namespace) -> int:
         sys.stdout.writelines(json.dumps(asdict(one)) + "\n" for one in found)
     else:
         _print_table(found)
-    if len(found) == query.limit:
+    if found and len(found) == query.limit:
         print(f"{query.limit} entries; more with --before {found[-1].index}", file=sys.stderr)
     return VALID
 
 
 def timeline(arguments: argparse.Namespace) -> int:
-    """Prints every entry about one patient, in order; the log has to be open for writing, for the look is recorded."""
+    """Prints every entry about one patient, in order, and which log holds those before it; needs the log's keys."""
     patient_id = arguments.patient_file.read_text("utf-8", "replace").strip()
     if not patient_id or "\n" in patient_id:
         print("timeline: expected one patient id in the file", file=sys.stderr)
         return USAGE
-    with appending(arguments.log, arguments.vault) as log:
-        key = log.vault.find(patient_subject(patient_id))
-        found = [] if key is None else list(entries_about(log.entries(), key))
-        visitor = Visitor(operator_name(os.getuid()), ROLE, arguments.reason)
-        record_access(log, visitor, Look("search", len(found), asked={"patient": patient_id}), now())
+    with reading(arguments.log) as storage:
+        if storage.newest_checkpoint().size == 0:
+            return VALID
+        with recording(arguments, storage, arguments.vault) as log:
+            key = log.vault.find(patient_subject(patient_id))
+            found = [] if key is None else list(entries_about(read_entries(storage), key))
+            entry_id = log.new_entry_id()
+            record_look(arguments, storage, log, _look_at(patient_id, key, entry_id, len(found)), entry_id)
+        earlier = previous_epoch(storage)
     _print_table(summarise(one.index, one.header) for one in found)
     if key is None:
         print("no such patient: never seen here, or erased", file=sys.stderr)
+    if earlier is not None:
+        print(f"earlier entries are in {earlier}: ask there too, with --record-in {arguments.log}", file=sys.stderr)
     return VALID
+
+
+def _look_at(patient_id: str, key: SubjectKey | None, entry_id: str, results: int) -> Look:
+    """The look at a patient's entries; that it was this one can be told while the patient's key is there, and not without."""
+    asked = query_bytes({"patient": patient_id})
+    return Look("search", results, commitment=None if key is None else key.commit(entry_id, "query", asked))
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -146,7 +156,7 @@ def _first_moment(day: date | None) -> str | None:
 def _last_moment(day: date | None) -> str | None:
     if day is None:
         return None
-    return format_time(datetime.combine(day + timedelta(days=1), time(), UTC) - timedelta(microseconds=1))
+    return format_time(datetime.combine(day, time.max, UTC))
 
 
 def _add(
@@ -154,9 +164,7 @@ def _add(
 ) -> Any:
     parser = subparsers.add_parser(name, help=text)
     add_log(parser, default_log)
-    parser.add_argument(
-        "--reason", default=DEFAULT_REASON, metavar="CODE", help=f"why you look, for the log (default {DEFAULT_REASON})"
-    )
+    add_look(parser, DEFAULT_REASON)
     parser.set_defaults(run=guarded(run))
     return parser
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from audit.errors import (
     AuditError,
     ForkError,
@@ -17,6 +19,7 @@ from audit.errors import (
     SignatureError,
     VerificationError,
 )
+from audit.fields import MAX_INTEGER, Code
 from audit.heads import head_files
 from audit.key_history import parse_periods
 from audit.note import VerifierKey, parse_vkey
@@ -39,7 +42,9 @@ def guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
         except AuditError as exc:
             status, message = USAGE, str(exc)
         except OSError as exc:
-            status, message = USAGE, f"{exc.filename}: {exc.strerror}"
+            status, message = USAGE, _os_message(exc)
+        except (ValueError, OverflowError) as exc:  # what was given, for what a log holds is refused in words of ours
+            status, message = USAGE, " ".join(str(exc).split())
         print(message, file=sys.stderr)
         return status
 
@@ -49,6 +54,23 @@ def guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
 def add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
     parser.add_argument(
         "--log", type=Path, default=default_log, required=default_log is None, metavar="DIR", help="log directory"
+    )
+
+
+def add_look(parser: argparse.ArgumentParser, default_reason: str) -> None:
+    """Adds what every verb takes whose use is an entry of the log."""
+    parser.add_argument(
+        "--reason",
+        type=code_argument,
+        default=default_reason,
+        metavar="CODE",
+        help=f"why you look, for the log (default {default_reason})",
+    )
+    parser.add_argument(
+        "--record-in",
+        type=Path,
+        metavar="DIR",
+        help="of a closed log: directory of the epoch it goes on in, where the look is recorded",
     )
 
 
@@ -92,7 +114,21 @@ def directory_argument(text: str) -> Path:
 
 def index_argument(text: str) -> int:
     value = int(text)
-    if value < 0:
-        message = "expected a number from 0"
+    if not 0 <= value <= MAX_INTEGER:
+        message = f"expected a number from 0 to {MAX_INTEGER}"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def code_argument(text: str) -> str:
+    """A word for an entry of the log, where no free text may stand: it could name a person."""
+    try:
+        return msgspec.convert(text, Code)
+    except msgspec.ValidationError:
+        message = "expected a code: letters, digits and . _ : + -, at most 128"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _os_message(exc: OSError) -> str:
+    reason = exc.strerror or type(exc).__name__
+    return reason if exc.filename is None else f"{exc.filename}: {reason}"

@@ -1,6 +1,6 @@
 import pytest
 
-from audit.access import Look, Visitor, record_access
+from audit.access import Look, Visitor, query_bytes, record_access
 from audit.commitments import keyed_digest
 from audit.entry import parse_entry
 from audit.entry_custody import AccessEntry
@@ -29,6 +29,14 @@ def test_access_keeps_a_keyed_digest_of_what_was_asked(log, clock) -> None:
     asked = [{"status": "overridden"}, {"status": "overridden"}, {"status": "accepted"}]
     found = [_recorded(log, record_access(log, VISITOR, Look("search", 3, asked=one), clock()).index) for one in asked]
     assert found[0].filter == found[1].filter != found[2].filter is not None
+
+
+def test_access_takes_a_commitment_made_in_the_entry_to_be_written(log, clock) -> None:
+    key, entry_id = log.vault.key_for("patient:p-1"), log.new_entry_id()
+    committed = key.commit(entry_id, "query", query_bytes({"patient": "p-1"}))
+    receipt = record_access(log, VISITOR, Look("search", 3, commitment=committed), clock(), entry_id)
+    entry = _recorded(log, receipt.index)
+    assert (entry.id, entry.filter) == (entry_id, committed)
 
 
 def test_access_for_a_reason_in_free_text_is_refused(log, clock) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from audit.entry import parse_entry
+from audit.entry_custody import AccessEntry
 from audit.log import AuditLog
 from bedside.cli import main
 from cds_service.decision import Context
@@ -109,10 +111,26 @@ def test_report_feedback_of_a_tenant_without_a_log_is_one_line(tenant: str, caps
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_report_leaves_the_log_as_it_is(audit_log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_feedback_is_a_look_and_recorded(audit_log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once nothing told who had asked how a service's cards were answered."""
     before = list(audit_log.entries())
-    _json(capsys)
-    assert list(audit_log.entries()) == before
+    _json(capsys, "--reason", "quality", "--until", "9999-12-31")
+    *unchanged, added = audit_log.entries()
+    assert unchanged == before
+    look = parse_entry(added)
+    assert isinstance(look, AccessEntry)
+    assert (look.action, look.results, look.reason, look.index) == ("report", SHOWN, "quality", None)
+    assert look.filter is not None
+
+
+def test_report_feedback_that_cannot_be_recorded_shows_nothing(
+    audit_log: AuditLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audit_log.config.directory / "keys" / "signing.key").chmod(0o644)
+    assert main(["report", "feedback"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
 
 
 def test_report_audit_show_prints_feedback(audit_log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from audit.commands import add_commands
-from audit.log import AuditLog, LogConfig
+from audit.entry import parse_entry
+from audit.entry_custody import AccessEntry
+from audit.log import AuditLog, LogConfig, read_entries
+from audit.storage.opening import open_storage
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 
@@ -48,6 +51,26 @@ def test_commands_prove_writes_what_verify_accepts_with_the_public_key_alone(dir
     proof.write_text(proof.read_text().replace("index 1", "index 2"))
     assert _run("verify", proof, "--key", vkey) == 1
     assert _run("verify", proof) == 2
+
+
+def test_commands_prove_is_a_look_and_recorded(directory, capsys) -> None:
+    """Once the whole entry went out, and nobody could tell."""
+    capsys.readouterr()
+    assert _run("prove", "--log", directory, "1", "--reason", "complaint") == 0
+    assert _run("prove", "--log", directory, "77") == 2
+    storage = open_storage(directory)
+    (look,) = [entry for entry in map(parse_entry, read_entries(storage)) if isinstance(entry, AccessEntry)]
+    storage.close()
+    assert (look.action, look.index, look.results, look.reason) == ("prove", 1, 1, "complaint")
+
+
+def test_commands_prove_what_cannot_be_recorded_shows_nothing(directory, tmp_path, capsys) -> None:
+    capsys.readouterr()
+    (directory / "keys" / "signing.key").chmod(0o644)
+    assert _run("prove", "--log", directory, "1") == 2
+    assert _run("prove", "--log", directory, "1", "-o", tmp_path / "out") == 2
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "out").exists()
 
 
 def test_commands_verify_a_receipt_of_an_append(directory, tmp_path, capsys) -> None:
