@@ -30,6 +30,7 @@ from audit.storage import Storage
 from audit.storage.opening import open_scan, open_storage, open_vault, read_place
 from audit.storage.sqlite_schema import DATABASE_FILE, check_sqlite_version
 from audit.storage.sqlite_seal import MAX_SEALED_BYTES, seal_path
+from audit.storage.vault_sqlite import VAULT_FILE
 from audit.storage.vault_store import VaultStore
 
 OK, NOTE, PROBLEM, REPAIRED = "ok", "note", "PROBLEM", "repaired"
@@ -180,6 +181,9 @@ def _check_head(place: Place) -> Found:
 
 def _check_vault(place: Place) -> Found:
     """Payloads whose key is missing can't be read any more by anyone; keys without payload do no harm."""
+    if _has_no_vault_yet(place):
+        yield NOTE, "none yet: the service makes it when it first opens the log"
+        return
     storage = open_storage(place.directory)
     vault = open_vault(place.directory, place.vault_directory)
     try:
@@ -200,6 +204,9 @@ def _check_vault(place: Place) -> Found:
 
 
 def _check_requests(place: Place) -> Found:
+    if _has_no_vault_yet(place):
+        yield NOTE, "none yet: they lie in the vault"
+        return
     vault = open_vault(place.directory, place.vault_directory)
     try:
         unfinished = [row for state in UNFINISHED for row in vault.requests(state)]
@@ -248,6 +255,17 @@ def _check_space(place: Place) -> Found:
         usage = shutil.disk_usage(folder)
         room = f"{usage.free >> 20} MiB free under {folder.name}"
         yield (OK, room) if usage.free >= MIN_FREE_BYTES else (PROBLEM, f"{room}: a full disk refuses every decision")
+
+
+def _has_no_vault_yet(place: Place) -> bool:
+    """Whether the log is as `init` leaves it: empty, and with no vault, which of a log with entries is a lost one."""
+    if not place.is_sqlite or os.path.lexists((place.vault_directory or place.directory) / VAULT_FILE):
+        return False
+    storage = open_storage(place.directory)
+    try:
+        return storage.newest_checkpoint().size == 0
+    finally:
+        storage.close()
 
 
 def _half_written(place: Place) -> list[Path]:

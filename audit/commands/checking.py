@@ -8,8 +8,11 @@ from pathlib import Path
 from audit.commands.opening import now
 from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument
 from audit.drill import DEFAULT_LIMIT, WAYS, Alarm, run_drill
+from audit.errors import StorageError
 from audit.fsck import PROBLEM, Place, examine
-from audit.storage.opening import open_scan
+from audit.keys import KEY_DIRECTORY, VKEY_FILE
+from audit.storage.opening import STORE_FILE, open_scan
+from audit.storage.sqlite_schema import DATABASE_FILE
 
 
 def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
@@ -33,6 +36,7 @@ def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: 
 
 def fsck(arguments: argparse.Namespace) -> int:
     """Prints a line for each finding; INVALID where a problem is left."""
+    _check_directory(arguments.log)
     place = Place(
         arguments.log,
         now(),
@@ -50,6 +54,7 @@ def fsck(arguments: argparse.Namespace) -> int:
 
 def drill(arguments: argparse.Namespace) -> int:
     """Prints each alarm; VALID when all ten ways were detected."""
+    _check_directory(arguments.log)
     detected = 0
     scan = open_scan(arguments.log)
     try:
@@ -63,6 +68,13 @@ def drill(arguments: argparse.Namespace) -> int:
         f"\n{detected} of {len(WAYS)} detected, on a copy signed with a key made for this drill; the log was only read"
     )
     return VALID if detected == len(WAYS) else INVALID
+
+
+def _check_directory(directory: Path) -> None:
+    """Returns if some part of a log lies there: a misspelt directory isn't a damaged log."""
+    if not any((directory / name).exists() for name in (VKEY_FILE, KEY_DIRECTORY, DATABASE_FILE, STORE_FILE)):
+        message = f"{directory}: expected a log directory"
+        raise StorageError(message)
 
 
 def _described(alarm: Alarm) -> str:

@@ -35,6 +35,24 @@ def test_commands_fsck_of_a_log_in_order_is_valid(directory: Path, capsys: pytes
     assert "PROBLEM" not in printed
 
 
+def test_commands_fsck_of_a_log_just_made_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once two problems, for want of the vault that the first writer makes."""
+    assert _run("init", "--log", tmp_path / "log", "--origin", "hospital.example/cds-audit/north/1") == 0
+    assert _run("fsck", "--log", tmp_path / "log") == 0
+    printed = capsys.readouterr().out
+    assert "note     vault: none yet" in printed
+    assert "note     requests: none yet" in printed
+    assert "PROBLEM" not in printed
+
+
+def test_commands_fsck_of_a_log_with_entries_and_no_vault_is_invalid(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "vault.sqlite3").unlink()
+    assert _run("fsck", "--log", directory) == 1
+    assert "PROBLEM  vault: " in capsys.readouterr().out
+
+
 def test_commands_fsck_with_a_problem_is_invalid(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "keys").chmod(0o750)
     assert _run("fsck", "--quick", "--log", directory) == 1
