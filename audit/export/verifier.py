@@ -8,9 +8,9 @@ FOLDER is an auditor's bundle or the log's published tiles; without it, where th
 (2) each entry is in its bundle and hashes to its hash in the level-0 tile;
 (3) each hash of a higher tile is that of the tile below, and the whole leads to the root that the checkpoint signs;
 (4) no other file is there, and the files beside the tiles have the digests that SHA256SUMS names;
-(5) every head kept elsewhere (--head) or in the bundle is signed and is a root of the same tree: without an older head from
-    elsewhere, history that was rewritten by whoever holds the log's key can't be told;
-(6) a key that signed the checkpoint was in force at its size, where entries say when a key was introduced or retired;
+(5) every head kept elsewhere (--head), in the bundle or in a --receipt is signed and is a root of the same tree: without an
+    older head from elsewhere, history that was rewritten by whoever holds the log's key can't be told;
+(6) a key that signed a checkpoint was in force at its size, where entries say when a key was introduced or retired;
 (7) witnesses cosigned as the policy asks, and each time stamp is over a checkpoint of this log;
 (8) each --receipt holds under the log's key.
 
@@ -127,12 +127,14 @@ LOG_KEY, WITNESS_KEY = 1, 4  # Ed25519, and Ed25519 cosignature/v1 whose signatu
 
 
 class Key(NamedTuple):
-    """A verifier key."""
+    """A verifier key, and the first and last tree size it signs as far as the file of keys says."""
 
     name: str
     key_id: bytes
     kind: int
     public: bytes
+    first: int = 0
+    last: int = MAX_NUMBER
 
 
 class Head(NamedTuple):
@@ -506,6 +508,7 @@ def check_receipt(data: bytes, log_keys: list[Key], entry: bytes | None, part: s
         raise Invalid(part, "expected an index line")
     index, path = decode_number(lines[0][6:], part), [decode_base64(line, part) for line in lines[1:]]
     head = open_checkpoint(note, log_keys, [], part)
+    check_in_force(head, log_keys, [], part)
     known = [hashlib.sha256(b"\x00" + entry).digest()] if entry is not None else []
     if extra is not None:  # the leaf hash, or the entry itself
         known.append(extra if len(extra) == 32 else hashlib.sha256(b"\x00" + extra).digest())
@@ -560,9 +563,9 @@ def key_change(index: int, entry: bytes) -> tuple[str, bytes]:
         raise Invalid("entry", "not a key rotation", index) from None
 
 
-def check_in_force(head: Head, keys: list[Key], rotations: list[tuple[int, bytes]]) -> None:
+def check_in_force(head: Head, keys: list[Key], rotations: list[tuple[int, bytes]], part: str) -> None:
     """A key introduced at index i signs trees of i+1 entries and more, one retired there none of them."""
-    first: dict[bytes, int] = {keys[0].public: 0}
+    first: dict[bytes, int] = {}
     last: dict[bytes, int] = {}
     for index, entry in rotations:
         action, public = key_change(index, entry)
@@ -570,9 +573,11 @@ def check_in_force(head: Head, keys: list[Key], rotations: list[tuple[int, bytes
             first.setdefault(public, index + 1)
         elif action == "retire":
             last.setdefault(public, index)
-    signers = [key.public for key in keys if key.public in head.signed]
-    if not any(first.get(one, 0) <= head.size <= last.get(one, head.size) for one in signers):
-        raise Invalid("checkpoint", f"signed only by keys that the log says aren't in force at size {head.size}")
+    for key in keys:
+        begin, end = max(key.first, first.get(key.public, 0)), min(key.last, last.get(key.public, MAX_NUMBER))
+        if key.public in head.signed and begin <= head.size <= end:
+            return
+    raise Invalid(part, f"signed only by keys that the log says aren't in force at size {head.size}")
 
 
 def check_folder(folder: Folder, keys: list[Key], policy: Policy, heads: Iterable[tuple[str, bytes]]) -> list[str]:
@@ -583,22 +588,23 @@ def check_folder(folder: Folder, keys: list[Key], policy: Policy, heads: Iterabl
         parse_keys(folder.read("log.vkey"), "log.vkey")
     stamped = [name for name in folder.files_of("timestamps") if name.endswith(".checkpoint")]
     own = [(name, folder.read(name)) for name in [*folder.files_of("heads"), *stamped]]
-    opened = [open_checkpoint(note, keys, witnesses, part) for part, note in [*heads, *own]]
+    named = [*heads, *own]
+    opened = [open_checkpoint(note, keys, witnesses, part) for part, note in named]
     walk = Walk(folder, newest.size, {head.size for head in opened}, held_bundles(folder, newest.size))
     root = walk.run()  # (2) (3)
     if root != newest.root:
         first = max([head.size for head in opened if walk.roots.get(head.size) == head.root], default=0)
         raise Invalid("entry", f"entries {first} to {newest.size - 1} don't lead to the root of the checkpoint", first)
     check_names(folder, newest.size, walk.held)  # (4)
-    for head in opened:  # (5)
+    for (part, _), head in zip(named, opened):  # (5)  # noqa: B905 - `strict` came with Python 3.10
         if head.origin != newest.origin:
-            raise Invalid("head", f"of another log, {head.origin}")
+            raise Invalid(part, f"of another log, {head.origin}")
         if head.size > newest.size:
             raise Contradiction("was rolled back", head.note, newest.note)
         if walk.roots[head.size] != head.root:
             raise Contradiction("forked", head.note, newest.note)
-        check_in_force(head, keys, walk.rotations)
-    check_in_force(newest, keys, walk.rotations)  # (6)
+        check_in_force(head, keys, walk.rotations, part)
+    check_in_force(newest, keys, walk.rotations, "checkpoint")  # (6)
     lines = check_outside(folder, policy, [newest, *opened])  # (7)
     first = walk.held.start * 256 if walk.entries else 0
     lines.insert(0, f"valid: {walk.entries} entries from {first} on, the hashes of {newest.size}, {len(opened)} heads")
@@ -651,13 +657,15 @@ def main(arguments: list[str]) -> int:
         keys, origin = choose_keys(folder, options.key, given)
         print("\n".join(f"key {key.name}+{key.key_id.hex()} from {origin}" for key in keys))
         entry = read_file(options.entry) if options.entry else None
+        lines, heads = [], [(path, read_file(path)) for path in options.head]
         for path in options.receipt:  # (8)
             index, head = check_receipt(read_file(path), keys, entry, path)
-            print(f"valid: {path} proves entry {index} of {head.size} in {head.origin}")
+            lines.append(f"valid: {path} proves entry {index} of {head.size} in {head.origin}\n")
+            heads.append((path, head.note))  # the tree below has to be the one it was given for
         if options.folder or not options.receipt:
             text = folder.read("policy") if folder.is_bundle else b"quorum none\n"
-            heads = [(path, read_file(path)) for path in options.head]
-            print("\n".join(check_folder(folder, keys, given or parse_policy(text, "policy"), heads)), end="")
+            lines.append("\n".join(check_folder(folder, keys, given or parse_policy(text, "policy"), heads)))
+        print("".join(lines), end="")
     except Invalid as exc:
         print(exc, file=sys.stderr)
         return INVALID

@@ -20,7 +20,7 @@ from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.errors import AuditError, SignatureError
 from audit.keys import Ed25519Signer
 from audit.merkle import LeafIndex, Sha256, TreeSize, leaf_hash, prove_inclusion
-from audit.note import check_ed25519, format_vkey, open_note, parse_note, parse_vkey
+from audit.note import VerifierKey, check_ed25519, format_vkey, open_note, parse_note, parse_vkey
 from audit.proof import LogProof, format_proof, parse_proof
 from audit.publish import Publisher
 from audit.storage import Anchor
@@ -719,3 +719,47 @@ def test_verifier_agrees_with_the_foreign_inclusion_proofs(verifier: ModuleType,
         assert held == (not case["wantErr"]), case["_src"]
         verdicts.append(held)
     assert verdicts.count(True) == 6
+
+
+def _receipt(tree: MemoryTree, index: int) -> bytes:
+    path = prove_inclusion(LeafIndex(index), tree.size, tree.node)
+    entry = tree.entries(LeafIndex(index), 1)[0]
+    return format_proof(LogProof(LeafIndex(index), path, tree.newest_checkpoint().note, entry))
+
+
+@pytest.mark.parametrize("size", [300, 600, 700])
+def test_verifier_tells_that_a_receipt_is_of_another_history_than_the_bundle(
+    check: Callable[..., Ran], tmp_path: Path, size: int
+) -> None:
+    tree = MemoryTree()
+    tree.grow(switch_entry(number) for number in range(size))
+    (tmp_path / "r").write_bytes(_receipt(tree, 250))
+    ran = check(_rewritten(tmp_path), "--key", KEY, "--receipt", tmp_path / "r")
+    assert (ran.status, "valid" in ran.out) == (3, False)
+    assert ran.err.startswith("the log was rolled back" if size > 600 else "the log forked")
+    assert check("--key", KEY, "--receipt", tmp_path / "r").status == 0
+
+
+def _rotated(tmp_path: Path) -> tuple[Path, list[VerifierKey], MemoryTree]:
+    """A bundle of a log that retired its first key at index 3; and another history of it, signed with that key since."""
+    fresh, forged = Ed25519Signer(ORIGIN, bytes([9] * 32)), MemoryTree(SIGNER)
+    keys = [SIGNER.verifier_key, fresh.verifier_key]
+    entries = [switch_entry(0), rotation_entry(1, "introduce", keys[1]), switch_entry(2)]
+    entries += [rotation_entry(3, "retire", keys[0]), switch_entry(4), switch_entry(5)]
+    tree = MemoryTree(fresh)
+    tree.grow(entries)
+    forged.grow(entries[:5])
+    bundle(tmp_path / "b", tree, keys, policy=None)
+    return tmp_path / "b", keys, forged
+
+
+def test_verifier_refuses_a_receipt_signed_with_a_retired_key_where_the_bundle_holds_the_retirement(
+    check: Callable[..., Ran], tmp_path: Path
+) -> None:
+    folder, _, forged = _rotated(tmp_path)
+    (tmp_path / "r").write_bytes(_receipt(forged, 4))
+    ran = check(folder, "--receipt", tmp_path / "r")
+    assert (ran.status, ran.err) == (
+        1,
+        f"invalid: {tmp_path / 'r'}: signed only by keys that the log says aren't in force at size 5\n",
+    )
