@@ -8,7 +8,7 @@ more in it, and its own verifier (`export/verifier.py`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -17,7 +17,7 @@ from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.entry import parse_entry, read_header
 from audit.entry_operations import KeyRotationEntry
 from audit.errors import AuditError, EntryError, ForkError, FormatError, RollbackError, VerificationError
-from audit.key_history import ROTATION_TYPE, key_periods
+from audit.key_history import ROTATION_TYPE, KeyPeriod, trusted_periods
 from audit.keys import VKEY_FILE, load_vkeys
 from audit.merkle import HASH_BYTES, Frontier, LeafIndex, Sha256, TreeSize, extend, leaf_hash, root
 from audit.note import VerifierKey, format_vkey, open_note, parse_note
@@ -59,10 +59,10 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
     (4) the whole leads to the checkpoint's root;
     (5) no other file is there;
     (6) a key that signed the checkpoint was in force at its size, as far as the log introduced or retired keys;
-    (7) every head kept elsewhere is signed and is a root of the same tree.
+    (7) every head kept elsewhere is signed by such a key too and is a root of the same tree.
 
     Raises:
-        VerificationError: step 1 to 6, with the first bad index where it is an entry's.
+        VerificationError: step 1 to 6, with the first bad index where it is an entry's; a head by a key not in force.
         RollbackError, ForkError: step 7.
     """
     files = _Files(folder)
@@ -82,12 +82,14 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
         reason = f"entries {first} to {checkpoint.size - 1} don't lead to the root of the signed checkpoint"
         raise VerificationError("entry", reason, first)
     count = _check_names(files, checkpoint.size)  # (5)
-    _check_in_force(note, checkpoint.size, trust.log_keys, walk.rotations)  # (6)
+    periods = trusted_periods(trust.log_keys, walk.rotations)
+    _check_in_force(CHECKPOINT_FILE, note, checkpoint.size, periods)  # (6)
     for head, head_note in heads:  # (7)
         if head.size > checkpoint.size:
             raise RollbackError(head_note, note)
         if walk.roots[head.size] != head.root:
             raise ForkError(head_note, note)
+        _check_in_force("head", head_note, head.size, periods)
     ids = {(key.name, key.key_id) for key in (*trust.log_keys, *trust.witness_keys)}
     unchecked = sum((line.name, line.key_id) not in ids for line in parse_note(note).signatures)
     return FolderReport(checkpoint, walk.entries, count, len(heads), unchecked)
@@ -247,15 +249,9 @@ def _check_names(files: _Files, size: TreeSize) -> int:
     return count
 
 
-def _check_in_force(
-    note: bytes, size: TreeSize, keys: Sequence[VerifierKey], rotations: Sequence[tuple[LeafIndex, KeyRotationEntry]]
-) -> None:
-    periods = {period.key: period for period in key_periods(keys[0], rotations)}
-    for key in open_note(note, keys).signed_by:
-        period = periods.get(key)
-        if period is None or (period.first <= size and (period.last is None or size <= period.last)):
-            return
-    raise VerificationError(CHECKPOINT_FILE, f"signed only by keys that the log says aren't in force at size {size}")
+def _check_in_force(part: str, note: bytes, size: TreeSize, periods: Mapping[VerifierKey, KeyPeriod]) -> None:
+    if not any(periods[key].covers(size) for key in open_note(note, tuple(periods)).signed_by):
+        raise VerificationError(part, f"signed only by keys that the log says aren't in force at size {size}")
 
 
 def _check_key_file(files: _Files) -> None:

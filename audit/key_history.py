@@ -169,6 +169,23 @@ def key_periods(first_key: VerifierKey, entries: Iterable[tuple[LeafIndex, KeyRo
     return tuple(periods.values())
 
 
+def trusted_periods(
+    keys: Iterable[VerifierKey], entries: Iterable[tuple[LeafIndex, KeyRotationEntry]]
+) -> dict[VerifierKey, KeyPeriod]:
+    """When each of these keys is in force: from the start and for good, save where an entry says otherwise; in any order."""
+    periods = {key: KeyPeriod(key, 0, None) for key in keys}
+    for index, entry in entries:
+        change = read_change(index, entry)
+        period = None if change is None else periods.get(change.key)
+        if change is None or period is None:
+            continue
+        if change.action == RETIRE:
+            periods[change.key] = KeyPeriod(change.key, period.first, index if period.last is None else period.last)
+        elif period.first == 0 and period.last is None:
+            periods[change.key] = KeyPeriod(change.key, index + 1, None)
+    return periods
+
+
 def parse_periods(text: str) -> tuple[KeyPeriod, ...]:
     """The keys in a list of lines as `format_periods` writes them; a vkey alone is of a key always in force.
 

@@ -273,3 +273,24 @@ def test_directory_scan_holds_keys_to_the_sizes_at_which_the_log_has_them_in_for
             assert verify_folder(folder, Trust(keys, ORIGIN)).entries == size
         else:
             assert "in force" in str(_fails(folder, log_keys=keys))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_directory_scan_refuses_a_retired_key_whatever_the_order_of_the_keys_given(tmp_path: Path, order: int) -> None:
+    fresh = Ed25519Signer(ORIGIN, bytes([9] * 32))
+    keys = (*KEYS, fresh.verifier_key)[::order]
+    entries = [switch_entry(0), rotation_entry(1, "introduce", fresh.verifier_key), switch_entry(2)]
+    entries += [rotation_entry(3, "retire", KEYS[0]), switch_entry(4)]
+    for signer, is_good in ((fresh, True), (SIGNER, False)):
+        folder = tmp_path / str(is_good)
+        tree = MemoryTree(signer)
+        tree.grow(entries)
+        Publisher(folder, keys).publish(tree)
+        if is_good:
+            assert verify_folder(folder, Trust(keys, ORIGIN)).entries == 5
+            by_the_old = MemoryTree(SIGNER)
+            heads = (by_the_old.grow(entries[:3]), by_the_old.grow(entries[3:]))
+            assert verify_folder(folder, Trust(keys, ORIGIN, heads[:1])).heads == 1
+            assert _fails(folder, log_keys=keys, heads=heads).part == "head"
+        else:
+            assert "in force at size 5" in str(_fails(folder, log_keys=keys))

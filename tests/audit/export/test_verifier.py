@@ -763,3 +763,15 @@ def test_verifier_refuses_a_receipt_signed_with_a_retired_key_where_the_bundle_h
         1,
         f"invalid: {tmp_path / 'r'}: signed only by keys that the log says aren't in force at size 5\n",
     )
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_verifier_refuses_a_retired_or_later_key_whatever_the_order_of_the_keys_given(
+    check: Callable[..., Ran], tmp_path: Path, order: int
+) -> None:
+    folder, keys, forged = _rotated(tmp_path)
+    early = MemoryTree(Ed25519Signer(ORIGIN, bytes([9] * 32)))
+    (tmp_path / "keys").write_text("".join(f"{format_vkey(key)}\n" for key in keys[::order]))
+    for head, status in ((None, 0), (forged, 1), (early, 1)):
+        (tmp_path / "head").write_bytes((head or cosigned_tree(0)).newest_checkpoint().note)
+        assert check(folder, "--key", tmp_path / "keys", "--head", tmp_path / "head").status == status
