@@ -9,7 +9,7 @@ Told of checkpoints, entries and the end in order, as `audit.verify` meets them;
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -32,7 +32,8 @@ CheckTimestamp = Callable[[bytes, bytes], datetime]
 class Anchored:
     """How much of one kind of evidence there is, how much of it was checked against its giver's key, and the newest.
 
-    `newest_time` is the outsider's word where the newest was checked, else what the evidence or the store says.
+    Where keys are given, the newest is the newest that was checked, and `newest_time` its giver's word; without keys it is what
+    the evidence or the store says.
     """
 
     count: int = 0
@@ -127,6 +128,12 @@ class AnchorCheck:
         said = times or [_said_time_s(line.value) for line in note.signatures if line not in own.signatures]
         if not said:
             raise VerificationError(_part(anchor), "nobody but the log signed it")
+        named = [key for key in self._witness_keys if key.name == anchor.authority]
+        if named and not any(_has_line(note, key) for key in named):
+            raise VerificationError(_part(anchor), "no signature by a key given for this witness")
+        if self._witness_keys and not times:
+            self._cosignatures = replace(self._cosignatures, count=self._cosignatures.count + 1)
+            return
         newest = datetime.fromtimestamp(max(said), UTC) if max(said) < _YEAR_9999_S else None
         self._cosignatures = _add(self._cosignatures, anchor, newest, checked=bool(times))
 

@@ -19,6 +19,8 @@ def describe_anchors(report: AnchorReport) -> list[str]:
 def _described(anchored: Anchored, option: str) -> str:
     if not anchored.count:
         return "none"
+    if anchored.newest_size is None:
+        return f"{anchored.count}, none checked against keys given with {option}"
     time = "an unreadable time" if anchored.newest_time is None else anchored.newest_time.isoformat(timespec="seconds")
     if anchored.checked == anchored.count:
         checked = "all checked against the keys given"

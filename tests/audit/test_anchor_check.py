@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from audit.anchor_check import Anchored as Counted
 from audit.anchor_check import AnchorReport
 from audit.anchoring import Anchoring, Outsiders
 from audit.commands import add_commands
 from audit.cosignature import Cosigner, attach_cosignatures, format_lines
 from audit.errors import ForkError, RollbackError, VerificationError
 from audit.keys import Ed25519Signer, KeyRing
+from audit.log import AuditLog, LogConfig
 from audit.merkle import TreeSize
 from audit.note import VerifierKey, format_vkey, parse_note
 from audit.storage import Anchor
 from audit.storage.opening import open_scan, open_storage
 from audit.timestamps import TimestampAuthority, check_timestamp, load_roots
 from audit.verify import Trust, verify_log
+from tests.audit.conftest import ORIGIN
 from tests.audit.memory_log import Tree, leaves
 from tests.audit.outsiders import asking, running_witness
 from tests.audit.time_authority import TimeAuthority
@@ -110,7 +113,35 @@ def test_anchors_without_their_givers_keys_are_counted_as_unchecked(anchored: An
     assert (report.cosignatures.count, report.cosignatures.checked) == (1, 0)
     assert (report.timestamps.count, report.timestamps.checked, report.timestamps.newest_time) == (1, 0, NOW)
     stranger = anchored.verify(witness=STRANGER.verifier_key)
-    assert (stranger.cosignatures.count, stranger.cosignatures.checked) == (1, 0)
+    assert stranger.cosignatures == Counted(1, 0, None, None)
+
+
+def test_anchors_newest_is_one_that_was_checked_where_keys_are_given(
+    anchored: Anchored, make_entry: Callable, clock: Callable[[], datetime]
+) -> None:
+    log = AuditLog.open(LogConfig(anchored.directory, ORIGIN, "north", deadline_s=10), clock=clock)
+    log.append(*make_entry(log))
+    size = log.storage.newest_checkpoint().size
+    anchored.keep(Anchor(size, "cosignature", "another", _cosigned(log.checkpoint()), TIME))
+    log.close()
+    assert anchored.verify().cosignatures.newest_size == size
+    checked = anchored.verify(witness=anchored.witness).cosignatures
+    assert (checked.count, checked.checked, checked.newest_size) == (2, 1, 2)
+
+
+def test_anchors_said_to_be_of_a_witness_without_a_line_by_its_given_key_fail(anchored: Anchored) -> None:
+    impostor = Cosigner(anchored.witness.name, bytes([7] * 32))
+    evidence = anchored.evidence("cosignature").evidence
+    note = evidence.split(b"\n\xe2\x80\x94 witness")[0] + b"\n"
+    forged = note + format_lines([impostor.cosign(parse_note(evidence).text, 1764000000)])
+    anchored.change("UPDATE anchors SET authority = 'kept' WHERE kind = 'cosignature'")
+    anchored.keep(Anchor(TreeSize(2), "cosignature", anchored.witness.name, forged, TIME))
+    for key, reason in (
+        (anchored.witness, "no signature by a key given for this witness"),
+        (None, "missing or another"),
+    ):
+        with pytest.raises(VerificationError, match=reason):
+            anchored.verify(witness=key)
 
 
 def test_anchors_that_no_entry_names_are_no_fault(anchored: Anchored) -> None:
