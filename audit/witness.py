@@ -7,6 +7,7 @@ else, sees sizes and hashes and never an entry, and serves any log that speaks C
         400  out of form, or the old size is beyond the checkpoint's
         403  no signature of a trusted key, or a wrong one
         404  a log it doesn't know
+        408  the body didn't come in time (`witness_app.bodies`)
         409  another old size than the one cosigned last, which is the body
         422  the proof doesn't hold, or the same size has another root
     GET  /<hex sha256(origin)>/checkpoint    the newest cosigned checkpoint

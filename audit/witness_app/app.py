@@ -13,9 +13,14 @@ from audit.add_checkpoint import MAX_BODY_BYTES, PATH, SIZE_TYPE, format_size
 from audit.errors import AuditError, StorageError
 from audit.keys import load_vkeys
 from audit.witness import SizeConflictError, Witness, WitnessRefusalError, known_logs, log
+from audit.witness_app.bodies import BoundedBodies
 from audit.witness_state import WitnessState, load_cosigner
 
 TEXT = "text/plain; charset=utf-8"
+# A request is checked in a millisecond and synced in ten; more threads than this only wait for the disk.
+THREADS = 4
+# A body is some kilobytes.
+BODY_WITHIN_S = 5.0
 STATE_VARIABLE, LOGS_VARIABLE = "WITNESS_STATE", "WITNESS_LOGS"
 
 
@@ -50,14 +55,14 @@ def create_app(witness: Witness) -> Flask:
     return app
 
 
-def build_app() -> Flask:
+def build_app() -> BoundedBodies:
     """The application of one server process, from the environment in which `serve` started it."""
     try:
         witness = open_witness(Path(os.environ[STATE_VARIABLE]), os.environ[LOGS_VARIABLE].split(os.pathsep))
     except AuditError as exc:
         log.error("cannot start", extra={"why": str(exc)})
         raise SystemExit(2) from exc
-    return create_app(witness)
+    return BoundedBodies(create_app(witness), most_bytes=MAX_BODY_BYTES, within_s=BODY_WITHIN_S, threads=THREADS)
 
 
 def open_witness(directory: Path, log_files: list[str]) -> Witness:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from audit.witness_app.app import LOGS_VARIABLE, STATE_VARIABLE, open_witness
 
-# A request is checked in a millisecond and synced in ten; more threads than this only wait for the disk.
-THREADS = 4
 STOP_WITHIN_S = 10
 
 
@@ -29,10 +27,9 @@ def serve_witness(directory: Path, log_files: Sequence[Path], host: str, port: i
         factory=True,
         address=host,
         port=port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGINL,
         workers=1,
         respawn_failed_workers=True,
-        blocking_threads=THREADS,
         workers_kill_timeout=STOP_WITHIN_S,
         log_access=False,
         log_level="warning",  # type: ignore[arg-type]

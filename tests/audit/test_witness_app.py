@@ -22,6 +22,7 @@ from audit.cosignature import attach_cosignatures
 from audit.keys import Ed25519Signer
 from audit.merkle import TreeSize
 from audit.note import VerifierKey, format_vkey
+from audit.witness_app.app import BODY_WITHIN_S, THREADS
 from audit.witness_state import init_witness, origin_hash
 from tests.audit.memory_log import Tree, leaves
 
@@ -143,6 +144,25 @@ def test_witness_over_http_reads_a_chunked_body_no_further_than_it_may(served: S
             connection.sendall(chunk)
         connection.sendall(b"0\r\n\r\n")
         assert connection.recv(64).split(b" ")[1] == b"413"
+
+
+def test_witness_answers_others_while_callers_send_half_a_body(served: Served) -> None:
+    """More callers than there are threads; what they began is given up in time, and their connections are closed."""
+    slow = [socket.create_connection(("127.0.0.1", served.port), 30) for _ in range(THREADS + 8)]
+    try:
+        for connection in slow:
+            connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 2000\r\n\r\nold 0\n")
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert served.ask("GET", "/nothing")[0] == 404
+        assert served.push(b"")[0] == 400
+        assert time.monotonic() - started < BODY_WITHIN_S / 2
+        for connection in slow:
+            answer = b"".join(iter(lambda one=connection: one.recv(4096), b""))
+            assert answer.split(b" ")[1] == b"408"
+    finally:
+        for connection in slow:
+            connection.close()
 
 
 def test_witness_processes_on_one_state_cosign_one_of_two_views_and_survive_kill(tmp_path: Path) -> None:
