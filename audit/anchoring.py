@@ -90,7 +90,7 @@ class Anchoring:
         self._clock = clock
         self._standings: dict[tuple[str, str], _Standing] = {}
         self._published = NEVER
-        for anchor in audit_log.storage.anchors():
+        for anchor in audit_log.storage.newest_anchors():
             standing = self._standing(anchor.kind, anchor.authority)
             standing.size, standing.time = anchor.size, datetime.fromisoformat(anchor.time)
 

@@ -135,6 +135,10 @@ class Transaction(Reader, Protocol):
         """Index and bytes of those of these entries that are in the log already."""
         ...
 
+    def entries_of(self, types: Sequence[str], start: int, last: LeafIndex) -> list[bytes]:
+        """The entries of these types from index `start` on, and in any case entry `last`, in order; costs what came since."""
+        ...
+
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         """Writes all or nothing, and returns only when it is durable."""
         ...
@@ -191,6 +195,10 @@ class Storage(Reader, Protocol):
 
     def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
         """The anchors, of this kind and size where they are given, in order of size, then authority."""
+        ...
+
+    def newest_anchors(self) -> list[Anchor]:
+        """Of each kind and authority the anchor of the largest size, in order of kind, then authority."""
         ...
 
     def newest_anchored(self, kind: str) -> TreeSize | None:

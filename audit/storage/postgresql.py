@@ -141,6 +141,9 @@ class PostgresqlStorage:
     def anchors(self, kind: str | None = None, size: TreeSize | None = None) -> list[Anchor]:
         return self._read(lambda rows: rows.anchors(kind, size))
 
+    def newest_anchors(self) -> list[Anchor]:
+        return self._read(lambda rows: rows.newest_anchors())
+
     def newest_anchored(self, kind: str) -> TreeSize | None:
         return self._read(lambda rows: rows.newest_anchored(kind))
 

@@ -151,6 +151,13 @@ class PostgresqlTransaction:
         rows = self._session.rows(statement, array(map(_packed, entry_ids)))
         return {entry_id: (LeafIndex(index), entry) for entry_id, index, entry in rows}
 
+    def entries_of(self, types: Sequence[str], start: int, last: LeafIndex) -> list[bytes]:
+        statement = (
+            "SELECT entry FROM entries WHERE idx = ANY"
+            " (ARRAY(SELECT idx FROM facts WHERE idx >= $1 AND type = ANY ($2)) || $3::bigint) ORDER BY idx"
+        )
+        return [row[0] for row in self._session.rows(statement, start, array(types), last)]
+
     def payload(self, index: LeafIndex) -> StoredPayload | None:
         row = self._session.row("SELECT key_ref, sealed, erasure FROM payloads WHERE idx = $1", index)
         return None if row is None else StoredPayload(*row)
@@ -186,6 +193,13 @@ class PostgresqlTransaction:
         )
         return [Anchor(*row) for row in self._session.rows(statement, kind, *at)]
 
+    def newest_anchors(self) -> list[Anchor]:
+        statement = (
+            "SELECT size, kind, authority, evidence, time FROM anchors JOIN (SELECT kind, authority, max(size) AS size"
+            " FROM anchors GROUP BY kind, authority) AS newest USING (size, kind, authority) ORDER BY kind, authority"
+        )
+        return [Anchor(*row) for row in self._session.rows(statement)]
+
     def newest_anchored(self, kind: str) -> TreeSize | None:
         row = self._session.row("SELECT size FROM anchors WHERE kind = $1 ORDER BY size DESC LIMIT 1", kind)
         return None if row is None else TreeSize(row[0])
@@ -204,6 +218,7 @@ class PostgresqlTransaction:
             statements.append((_INSERT_PAYLOADS, _columns(payloads)))
         statements.append(("INSERT INTO checkpoints VALUES ($1, $2)", (checkpoint.size, checkpoint.note)))
         self._commit(statements)
+        self._newest = checkpoint
 
     def erase(
         self, erasure: Erasure, *, key_refs: Sequence[int] = (), indices: Sequence[LeafIndex] = ()

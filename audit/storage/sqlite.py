@@ -125,6 +125,10 @@ class SqliteStorage:
         with self._reading() as reader:
             return reader.anchors(kind, size)
 
+    def newest_anchors(self) -> list[Anchor]:
+        with self._reading() as reader:
+            return reader.newest_anchors()
+
     def newest_anchored(self, kind: str) -> TreeSize | None:
         with self._reading() as reader:
             return reader.newest_anchored(kind)

@@ -78,6 +78,14 @@ class SqliteTransaction:
                 found[entry_id] = (index, self.entry(index) or b"")
         return found
 
+    def entries_of(self, types: Sequence[str], start: int, last: LeafIndex) -> list[bytes]:
+        places = ", ".join("?" * len(types))
+        statement = (
+            "SELECT entry FROM entries WHERE idx IN"  # noqa: S608 - fixed texts
+            f" (SELECT idx FROM facts WHERE idx >= ? AND type IN ({places}) UNION SELECT ?) ORDER BY idx"
+        )
+        return [row[0] for row in self._connection.execute(statement, (start, *types, last))]
+
     def payload(self, index: LeafIndex) -> StoredPayload | None:
         row = self._row("SELECT key_ref, sealed, erasure FROM payloads WHERE idx = ?", index)
         return None if row is None else StoredPayload(*row)
@@ -113,6 +121,13 @@ class SqliteTransaction:
         where = f" WHERE {' AND '.join(asked)}" if asked else ""
         statement = f"SELECT size, kind, authority, evidence, time FROM anchors{where} ORDER BY size, authority"  # noqa: S608 - fixed texts
         return [Anchor(*row) for row in self._connection.execute(statement, tuple(asked.values()))]
+
+    def newest_anchors(self) -> list[Anchor]:
+        statement = (
+            "SELECT size, kind, authority, evidence, time FROM anchors JOIN (SELECT kind, authority, max(size) AS size"
+            " FROM anchors GROUP BY kind, authority) AS newest USING (size, kind, authority) ORDER BY kind, authority"
+        )
+        return [Anchor(*row) for row in self._connection.execute(statement)]
 
     def newest_anchored(self, kind: str) -> TreeSize | None:
         row = self._row("SELECT size FROM anchors WHERE kind = ? ORDER BY size DESC LIMIT 1", kind)

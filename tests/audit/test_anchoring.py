@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ from audit.witnessing import KnownWitness, ask_cosignature
 from bedside.outside import Outside, Place
 from tests.audit.memory_log import Tree, leaves
 from tests.audit.outsiders import answering, running_witness
-from tests.audit.stores import both_stores
+from tests.audit.stores import StoreFiles, both_stores
 from tests.audit.time_authority import TimeAuthority
 from tests.conftest import free_port
 
@@ -300,3 +301,33 @@ def test_anchoring_says_where_publishing_fails_and_tries_again(
     assert anchoring.round().failures == (("publishing", "folder: is full"),)
     anchoring.round()
     assert len(attempts) == 2
+
+
+@both_stores
+def test_anchoring_knows_the_newest_of_each_outsider(log: AuditLog) -> None:
+    for size, kind, authority in [
+        (3, "cosignature", "b"),
+        (9, "cosignature", "a"),
+        (20, "cosignature", "b"),
+        (4, "rfc3161", "b"),
+    ]:
+        assert log.storage.keep_anchor(Anchor(TreeSize(size), kind, authority, b"%d" % size, "2026-03-01T08:00:00Z"))
+    newest = [(one.kind, one.authority, one.size, one.evidence) for one in log.storage.newest_anchors()]
+    assert newest == [("cosignature", "a", 9, b"9"), ("cosignature", "b", 20, b"20"), ("rfc3161", "b", 4, b"4")]
+
+
+def test_anchoring_begins_without_reading_all_evidence(log: AuditLog, store_files: StoreFiles, moment: Clock) -> None:
+    """Evidence of years is hundreds of megabytes; what has to be known is how far each outsider has come."""
+    count, each = 5_000, 2_000
+    store_files.change(
+        log.config,
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+        f" INSERT INTO anchors SELECT i, 'cosignature', 'w', zeroblob({each}), '2026-03-01T08:00:00.000000Z' FROM n",
+    )
+    tracemalloc.start()
+    try:
+        Anchoring(log, Outsiders(Outside(())), moment)
+        assert tracemalloc.get_traced_memory()[1] < count * each / 10
+    finally:
+        tracemalloc.stop()
+    assert [one.size for one in log.storage.newest_anchors()] == [count]
