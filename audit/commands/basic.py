@@ -23,6 +23,7 @@ from audit.commands.running import (
     given_heads,
     guarded,
     index_argument,
+    refuse_unheeded,
     trusted_keys,
 )
 from audit.commands.stores import add_store_arguments, attach, given_place, grant
@@ -94,9 +95,11 @@ def verify(arguments: argparse.Namespace) -> int:
     if is_published(path):
         return verify_published(path, arguments)
     if path.is_dir():
+        refuse_unheeded(arguments, "a log", "entry", "foreign")
         status = _verify_directory(path, _trust(arguments, path))
         verify_previous(path, arguments.previous)
         return status
+    refuse_unheeded(arguments, "a receipt", "head", "heads", "witness_key", "tsa_roots", "previous", "foreign")
     beside = (arguments.log or path.parent) / VKEY_FILE
     size = parse_checkpoint(parse_note(parse_proof(path.read_bytes()).checkpoint).text).size
     return _verify_receipt(path, trusted_keys(arguments.key, beside, size), arguments.entry)

@@ -16,6 +16,7 @@ from audit.commands.running import (
     guarded,
     head_paths,
     index_argument,
+    refuse_unheeded,
     trusted_keys,
 )
 from audit.directory_scan import is_published_log, verify_folder
@@ -32,6 +33,7 @@ from audit.tiles_app.serving import serve_tiles
 from audit.verify import Trust
 
 DEFAULT_REASON = "audit"
+_BUNDLE_HINT = "; its verify.py asks for witnesses by --policy, and its README.txt says how OpenSSL checks time stamps"
 
 
 def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
@@ -127,8 +129,10 @@ def is_published(path: Path) -> bool:
 def verify_published(path: Path, arguments: argparse.Namespace) -> int:
     """Verifies a bundle as its own verifier does, or a published folder; and prints what holds."""
     if (path / SUMS_FILE).is_file():
+        refuse_unheeded(arguments, "a bundle", "witness_key", "tsa_roots", "entry", "previous", hint=_BUNDLE_HINT)
         key = [] if arguments.key is None else ["--key", arguments.key]
         return verifier.main([str(path), *key, *(f"--head={head}" for head in head_paths(arguments))])
+    refuse_unheeded(arguments, "a published folder", "tsa_roots", "entry", "previous")
     keys = trusted_keys(arguments.key, path / VKEY_FILE)
     heads = given_heads(arguments)
     origin = None if arguments.foreign else keys[0].name

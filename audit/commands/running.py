@@ -94,6 +94,18 @@ def trusted_keys(given: str | None, beside: Path, size: int | None = None) -> tu
     return tuple(period.key for period in periods if size is None or period.covers(size))
 
 
+def refuse_unheeded(arguments: argparse.Namespace, what: str, *names: str, hint: str = "") -> None:
+    """Returns if none of these options was given: what isn't heeded must not look as if it had been.
+
+    Raises:
+        ValueError: one was.
+    """
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name)]
+    if given:
+        message = f"{' '.join(given)}: not checked for {what}{hint}"
+        raise ValueError(message)
+
+
 def head_paths(arguments: argparse.Namespace) -> list[Path]:
     """The heads kept elsewhere that `verify` was given, as files and as directories of them."""
     return [*arguments.head, *(path for directory in arguments.heads for path in head_files(directory))]

@@ -129,3 +129,10 @@ def test_commands_say_what_is_missing(tmp_path, capsys) -> None:
     assert _run("verify", tmp_path) == 2
     assert _run("verify", tmp_path / "absent") == 2
     assert _run("show", "--log", tmp_path / "absent") == 2
+
+
+def test_commands_verify_refuses_what_it_would_not_heed_of_a_receipt_or_a_log(directory, tmp_path, capsys) -> None:
+    receipt = [tmp_path / "receipt.tlog-proof", "--log", directory]
+    assert _run("verify", *receipt, "--head", directory / "head") == 2
+    assert _run("verify", directory, "--entry", directory / "head") == 2
+    assert capsys.readouterr().err == "--head: not checked for a receipt\n--entry: not checked for a log\n"

@@ -16,9 +16,11 @@ import pytest
 
 from audit.checkpoint import open_checkpoint
 from audit.commands import add_commands
+from audit.cosignature import Cosigner
 from audit.keys import load_keys, load_vkeys
 from audit.log import AuditLog, LogConfig
 from audit.merkle import Frontier, extend, leaf_hash, root
+from audit.note import format_vkey
 from audit.publish import Publisher
 from audit.tiles import parse_entry_bundle
 from tests.audit.memory_tree import SIGNER, MemoryTree, plain_entries
@@ -131,6 +133,21 @@ def test_export_bundle_is_checked_by_its_own_verifier_and_by_ours(log, tmp_path,
     (folder / "README.txt").write_text("all is well")
     assert _run("verify", folder) == 1
     assert "README.txt: not the file that SHA256SUMS names" in capsys.readouterr().err
+
+
+def test_verify_refuses_what_it_would_not_heed_of_a_bundle_or_a_folder(log, tmp_path, capsys) -> None:
+    key = format_vkey(Cosigner("witness.example/w", bytes(32)).verifier_key)
+    assert _run("export", "bundle", "--log", log, "-o", tmp_path / "bundle") == 0
+    assert _run("publish", "--log", log, "-o", tmp_path / "tiles") == 0
+    for folder, options in (
+        ("bundle", [("--witness-key", key), ("--tsa-roots", "/absent"), ("--previous", log)]),
+        ("tiles", [("--tsa-roots", "/absent"), ("--previous", log), ("--entry", "/absent")]),
+    ):
+        assert _run("verify", tmp_path / folder) == 0
+        for option in options:
+            capsys.readouterr()
+            assert _run("verify", tmp_path / folder, *option) == 2
+            assert capsys.readouterr().err.startswith(f"{option[0]}: not checked for a ")
 
 
 def test_export_bundle_takes_a_policy_it_can_read(log, tmp_path, capsys) -> None:
