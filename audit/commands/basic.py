@@ -23,6 +23,7 @@ from audit.commands.running import (
     given_heads,
     guarded,
     index_argument,
+    name_argument,
     refuse_unheeded,
     trusted_keys,
 )
@@ -154,7 +155,12 @@ def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | Non
 def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
     add_log(parser, default_log)
-    parser.add_argument("--origin", required=True, help="name of the log, e.g. hospital.example/cds-audit/north/1")
+    parser.add_argument(
+        "--origin",
+        type=name_argument,
+        required=True,
+        help="name of the log, e.g. hospital.example/cds-audit/north/1",
+    )
     add_store_arguments(parser)
     for purpose in ("signing", "wrapping"):
         parser.add_argument(

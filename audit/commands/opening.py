@@ -33,9 +33,15 @@ def now() -> datetime:
 
 
 def config_of(directory: Path, storage: Storage) -> LogConfig:
-    """The configuration of the log in `directory`: its origin as it signs, its tenant as its newest entry says."""
+    """The configuration of the log in `directory`: its origin as it signs, its tenant as its newest entry says.
+
+    Raises:
+        StorageError: an empty log has no tenant to speak for.
+    """
     newest = storage.newest_checkpoint()
-    tenant = read_header(read_entry(storage, LeafIndex(newest.size - 1))).tenant if newest.size else ""
+    if not newest.size:
+        raise StorageError("log: empty; until the service's first entry nobody can tell whose it is")
+    tenant = read_header(read_entry(storage, LeafIndex(newest.size - 1))).tenant
     return LogConfig(directory, origin_of(storage), tenant, deadline_s=DEADLINE_S)
 
 
@@ -60,8 +66,6 @@ def appending(
     """
     with reading(directory) as storage:
         config = replace(config_of(directory, storage), vault_directory=vault_directory, head_path=head_path)
-        if not config.tenant:
-            raise StorageError("log: empty; until the service's first entry nobody can tell whose it is")
     log = AuditLog.open(config, clock=now, with_vault=with_vault)
     try:
         yield log

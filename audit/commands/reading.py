@@ -77,9 +77,9 @@ def search(arguments: argparse.Namespace) -> int:
 
 def timeline(arguments: argparse.Namespace) -> int:
     """Prints every entry about one patient, in order, and which log holds those before it; needs the log's keys."""
-    patient_id = arguments.patient_file.read_text("utf-8", "replace").strip()
-    if not patient_id or "\n" in patient_id:
-        print("timeline: expected one patient id in the file", file=sys.stderr)
+    patient_id = _read_patient(arguments.patient_file)
+    if patient_id is None:
+        print("timeline: expected one patient id in the file, in UTF-8", file=sys.stderr)
         return USAGE
     with reading(arguments.log) as storage:
         if storage.newest_checkpoint().size == 0:
@@ -96,6 +96,15 @@ def timeline(arguments: argparse.Namespace) -> int:
     if earlier is not None:
         print(f"earlier entries are in {earlier}: ask there too, with --record-in {arguments.log}", file=sys.stderr)
     return VALID
+
+
+def _read_patient(path: Path) -> str | None:
+    """The patient id in the file, None where there is none, or several; raises OSError."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig").strip()  # some editors write a mark of byte order
+    except UnicodeDecodeError:
+        return None
+    return text if text and "\n" not in text else None
 
 
 def _look_at(patient_id: str, key: SubjectKey | None, entry_id: str, results: int) -> Look:

@@ -19,7 +19,7 @@ from audit.errors import (
     SignatureError,
     VerificationError,
 )
-from audit.fields import MAX_INTEGER, Code
+from audit.fields import MAX_INTEGER, Code, LogOrigin
 from audit.heads import head_files
 from audit.key_history import parse_periods
 from audit.note import VerifierKey, parse_vkey
@@ -138,6 +138,15 @@ def code_argument(text: str) -> str:
         return msgspec.convert(text, Code)
     except msgspec.ValidationError:
         message = "expected a code: letters, digits and . _ : + -, at most 128"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def name_argument(text: str) -> str:
+    """The name of a log or a witness, as it signs: no space and no plus in it."""
+    try:
+        return msgspec.convert(text, LogOrigin)
+    except msgspec.ValidationError:
+        message = "expected up to 255 characters of ASCII without space and plus"
         raise argparse.ArgumentTypeError(message) from None
 
 

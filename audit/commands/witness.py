@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from audit.commands.running import VALID, Subparsers, guarded
+from audit.commands.running import VALID, Subparsers, guarded, name_argument
 from audit.note import format_vkey
 from audit.witness_app.serving import serve_witness
 from audit.witness_state import init_witness
@@ -16,7 +16,9 @@ def add(subparsers: Subparsers) -> None:
     verbs = parser.add_subparsers(dest="witness_verb", required=True, metavar="VERB")
     making = verbs.add_parser("init", help="make the witness's key and print its verifier key")
     making.add_argument("--state", type=Path, required=True, metavar="DIR", help="must never be restored from a backup")
-    making.add_argument("--name", required=True, help="name of the witness, e.g. witness.example/w1")
+    making.add_argument(
+        "--name", type=name_argument, required=True, help="name of the witness, e.g. witness.example/w1"
+    )
     making.set_defaults(run=guarded(init))
     serving = verbs.add_parser("serve", help="answer add-checkpoint over HTTP, until told to stop")
     serving.add_argument("--state", type=Path, required=True, metavar="DIR")

@@ -164,9 +164,9 @@ def test_reading_timeline_gives_a_patient_s_entries(tmp_path, capsys, make_log, 
     assert "never seen here, or erased" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "\n", "p-1\np-2\n"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"p-1\np-2\n", "p-1\n".encode("utf-16")])
 def test_reading_timeline_of_no_patient_or_several_is_refused(directory, tmp_path, capsys, content) -> None:
-    (tmp_path / "patient").write_text(content)
+    (tmp_path / "patient").write_bytes(content)
     assert _run("timeline", "--log", directory, "--patient-file", tmp_path / "patient") == 2
     assert "p-1" not in capsys.readouterr().err
 
@@ -335,3 +335,9 @@ def test_reading_timeline_of_a_closed_epoch_gives_the_patient_s_entries(about_pa
 def test_reading_search_until_the_last_day_there_is(directory, capsys) -> None:
     assert _run("search", "--log", directory, "--type", "decision/v1", "--until", "9999-12-31") == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["index", "2", "1", "0"]
+
+
+def test_reading_timeline_of_a_file_with_a_byte_order_mark(about_patients, patient_file, capsys) -> None:
+    patient_file.write_bytes("\ufeffp-1\r\n".encode())
+    assert _run("timeline", "--log", about_patients.directory, "--patient-file", patient_file) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["index", "0"]
