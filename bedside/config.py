@@ -76,6 +76,9 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_file: Annotated[Path | None, "newest signed head, better on another volume; none: in the directory"] = None
     origin: Annotated[str, "name of the log, as given to `bedside audit init`"] = "localhost/cds-audit/default/1"
     tenant: Annotated[str, "whose decisions these are"] = "default"
+    shared_patient_ids: Annotated[
+        bool, "several clients or FHIR servers of this tenant use the same patient ids; else they are refused"
+    ] = False
     deadline_ms: Annotated[Count, "no durable record within it: no cards"] = 250
     heads_directory: Annotated[Path | None, "heads that outsiders cosigned; none: heads/ in the directory"] = None
     vault_directory: Annotated[
@@ -238,6 +241,7 @@ def _check(config: Config) -> None:
         )
     if config.access.open_on_loopback and config.clients:
         raise ConfigError("access.open_on_loopback: expected false where clients are registered, got true")
+    _check_patient_ids(config)
     for server in config.fhir.allowed_servers:
         check_https("fhir.allowed_servers", server)
     for name, url in (
@@ -246,6 +250,28 @@ def _check(config: Config) -> None:
     ):
         if url:
             _split(name, url)
+
+
+def _check_patient_ids(config: Config) -> None:
+    """In one tenant a patient is an id: two persons of one id would have one key, one timeline and one erasure.
+
+    An open service is for evaluation, and knows nobody's ids.
+    """
+    shared = {one.name for one in config.tenants if one.shared_patient_ids}
+    if config.audit.shared_patient_ids:
+        shared.add(config.audit.tenant)
+    sources: dict[str, list[str]] = {}
+    for client in config.clients:
+        servers = {server.rstrip("/") for server in client.fhir_servers}
+        sources.setdefault(client.tenant or config.audit.tenant, []).extend([client.id] * max(len(servers), 1))
+    for tenant, ids in sources.items():
+        if len(ids) > 1 and tenant not in shared:
+            place = "audit." if tenant == config.audit.tenant else f"tenants {tenant}."
+            raise ConfigError(
+                f"{place}shared_patient_ids: expected true where several clients or FHIR servers share a tenant, which says "
+                "that all of them use the same patient ids (one master patient index), or else a tenant for each; these are "
+                f"of {', '.join(dict.fromkeys(ids))}"
+            )
 
 
 def check_https(name: str, url: str) -> None:

@@ -63,6 +63,7 @@ class TenantTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     head_file: Annotated[Path | None, "newest signed head; none: in the directory"] = None
     heads_directory: Annotated[Path | None, "heads that outsiders cosigned; none: heads/ in the directory"] = None
     vault_directory: Annotated[Path | None, "patients' wrapped keys; none: in the directory"] = None
+    shared_patient_ids: Annotated[bool, "as `audit.shared_patient_ids`, for this tenant"] = False
 
 
 class WitnessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

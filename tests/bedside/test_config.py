@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,51 @@ def test_config_refuses_an_open_service_with_registered_clients(tmp_path: Path) 
 def test_config_tables_are_not_set_by_the_environment() -> None:
     with pytest.raises(ConfigError, match="BEDSIDE_CLIENTS_ID is no setting of Bedside"):
         load_config(None, {"BEDSIDE_CLIENTS_ID": "x"})
+
+
+def _client(name: str, tenant: str = "", **more: object) -> str:
+    table = {"id": name, "issuer": f"https://{name}.example", "tenant": tenant} | more
+    return "[[clients]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+
+
+SOUTH = '[[tenants]]\nname = "south"\ndirectory = "audit-south"\norigin = "south.example/1"\n'
+SEVERAL = {
+    "clients": (_client("north") + _client("west"), "audit"),
+    "clients of one issuer": (
+        _client("a", issuer="https://v.example", token_tenant="a")
+        + _client("b", issuer="https://v.example", token_tenant="b"),
+        "audit",
+    ),
+    "FHIR servers of one client": (_client("north", fhir_servers=["https://a.example", "https://b.example"]), "audit"),
+    "one without a tenant, one that names the first": (_client("north") + _client("west", "default"), "audit"),
+    "clients of a further tenant": (_client("north", "south") + _client("west", "south"), "tenants south"),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_config_refuses_two_ehrs_in_one_tenant_unless_they_share_patient_ids(case: str, tmp_path: Path) -> None:
+    """Once the patient "123" of both was one: one erasure, one timeline."""
+    clients, place = SEVERAL[case]
+    with pytest.raises(ConfigError, match=rf"^{place}\.shared_patient_ids: expected true where .* of \w+"):
+        _load(clients + SOUTH, tmp_path)
+    said = "shared_patient_ids = true\n"
+    if place == "audit":
+        assert _load(f"{clients}{SOUTH}[audit]\n{said}", tmp_path).audit.shared_patient_ids
+        with pytest.raises(ConfigError):  # another tenant's word isn't this one's
+            _load(clients + SOUTH + said, tmp_path)
+    else:
+        assert _load(clients + SOUTH + said, tmp_path).tenants[0].shared_patient_ids
+        with pytest.raises(ConfigError):
+            _load(f"{clients}{SOUTH}[audit]\n{said}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "clients",
+    [
+        _client("north"),
+        _client("north", fhir_servers=["https://a.example", "https://a.example/"]),
+        _client("north", fhir_servers=["https://a.example"]) + _client("west", "south"),
+    ],
+)
+def test_config_takes_one_ehr_in_a_tenant(clients: str, tmp_path: Path) -> None:
+    assert not _load(clients + SOUTH, tmp_path).audit.shared_patient_ids

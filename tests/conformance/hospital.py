@@ -188,8 +188,10 @@ def _config(folder: Path, port: int, servers: Servers) -> str:
         f'[server]\nport = {port}\nworkers = 2\npublic_url = "{PUBLIC_URL}"',
         f'[fhir]\ndeadline_s = {DEADLINE_S}\nmax_pages = 3\n[smart_app]\nlaunch_url = "{LAUNCH_URL}"',
         f'[audit]\ndirectory = "{folder / "audit"}"\norigin = "{ORIGINS[""]}"\ntenant = "north"\ndeadline_ms = 700',
+        "shared_patient_ids = true",  # all clients stand for one hospital's
         f'[models]\nenabled = ["prevent_cvd"]\n[state]\ndirectory = "{folder / "state"}"',
         f'[[tenants]]\nname = "south"\ndirectory = "{folder / "auditsouth"}"\norigin = "{ORIGINS["south"]}"',
+        "shared_patient_ids = true",
         '[[services]]\nmodel = "prevent_cvd"',
         f'[[services]]\nmodel = "prevent_cvd"\nid = "{RISK}"\nhooks = {json.dumps(list(PARSERS))}',
     ]
