@@ -24,7 +24,7 @@ from bedside.replaying import add_replay
 from bedside.report import add_report
 from bedside.serving import add_serve
 from bedside.switching import add_switch
-from bedside.wiring import read_config
+from bedside.wiring import log_configs, read_config
 from cds_service.errors import ServiceError
 from model_artifacts.errors import ModelError
 
@@ -48,6 +48,7 @@ def build_parser(config: Config) -> argparse.ArgumentParser:
         config.audit.directory,
         ask=lambda *asked, **how: way_out(config)(*asked, **how),  # made when it is needed: no other verb looks at it
         default_vault=config.audit.vault_directory,
+        logs=lambda: log_configs(config),
     )
     add_replay(audit_verbs)
     add_anchor(audit_verbs)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,11 +46,13 @@ from audit.timestamps import check_timestamp, load_roots
 from audit.verify import Trust, verify_log, verify_receipt
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None) -> None:
-    """Adds the verbs; `default_log` is the configured log directory."""
+def add(
+    subparsers: Subparsers, default_log: Path | None = None, logs: Callable[[], Sequence[LogConfig]] = tuple
+) -> None:
+    """Adds the verbs; `default_log` is the configured log directory, `logs` gives every log that is configured."""
     _add_init(subparsers, default_log)
     _add_prove(subparsers, default_log)
-    _add_verify(subparsers, default_log)
+    _add_verify(subparsers, default_log, logs)
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -100,7 +103,9 @@ def verify(arguments: argparse.Namespace) -> int:
         status = _verify_directory(path, _trust(arguments, path))
         verify_previous(path, arguments.previous)
         return status
-    refuse_unheeded(arguments, "a receipt", "head", "heads", "witness_key", "tsa_roots", "previous", "foreign")
+    refuse_unheeded(
+        arguments, "a receipt", "head", "heads", "head_file", "witness_key", "tsa_roots", "previous", "foreign"
+    )
     beside = (arguments.log or path.parent) / VKEY_FILE
     size = parse_checkpoint(parse_note(parse_proof(path.read_bytes()).checkpoint).text).size
     return _verify_receipt(path, trusted_keys(arguments.key, beside, size), arguments.entry)
@@ -131,15 +136,22 @@ def _trust(arguments: argparse.Namespace, directory: Path) -> Trust:
     The heads are read before the snapshot is taken: a log in use may grow in between, and must not look rolled back.
     """
     keys = trusted_keys(arguments.key, directory / VKEY_FILE)
-    head_file = directory / HEAD_FILE
+    head_file, heads_directory = _head_places(arguments, directory)
     if not head_file.is_file():
-        raise VerificationError("head", f"expected a file {HEAD_FILE}: without it a rollback can't be told")
-    kept = (note for _, note in read_heads(directory / HEADS_DIRECTORY))
+        raise VerificationError("head", f"expected a file {head_file.name}: without it a rollback can't be told")
+    kept = (note for _, note in read_heads(heads_directory))
     heads = (head_file.read_bytes(), *given_heads(arguments), *kept)
     witnesses = tuple(key for given in arguments.witness_key for key in trusted_keys(given, Path(given)))
     roots = tuple(root for path in arguments.tsa_roots for root in load_roots(path))
     check = (lambda evidence, note: check_timestamp(evidence, note, roots)) if roots else None
     return Trust(keys, keys[0].name, heads, witnesses, check)
+
+
+def _head_places(arguments: argparse.Namespace, directory: Path) -> tuple[Path, Path]:
+    """Where the log's head file lies and its directory of heads: as given, else as configured, else in the directory."""
+    same = [config for config in arguments.configured_logs() if config.directory.resolve() == directory.resolve()]
+    heads_directory = same[0].heads_directory if same else directory / HEADS_DIRECTORY
+    return arguments.head_file or (same[0].head_file if same else directory / HEAD_FILE), heads_directory
 
 
 def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | None) -> int:
@@ -181,7 +193,7 @@ def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.set_defaults(run=guarded(prove))
 
 
-def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
+def _add_verify(subparsers: Subparsers, default_log: Path | None, logs: Callable[[], Sequence[LogConfig]]) -> None:
     parser = subparsers.add_parser("verify", help="verify a log, a published folder, a bundle or a receipt, offline")
     parser.add_argument(
         "path",
@@ -198,7 +210,10 @@ def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a directory of them; heads/ is always taken",
+        help="a directory of them; heads/, or where it is configured, is always taken",
+    )
+    parser.add_argument(
+        "--head-file", type=Path, metavar="FILE", help="the log's head file (default: as configured, else in the log)"
     )
     parser.add_argument(
         "--witness-key", action="append", default=[], metavar="VKEY", help="a witness's verifier key, or a file of them"
@@ -216,4 +231,4 @@ def _add_verify(subparsers: Subparsers, default_log: Path | None) -> None:
     )
     parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
     parser.add_argument("--foreign", action="store_true", help="a published log of another application's entries")
-    parser.set_defaults(run=guarded(verify))
+    parser.set_defaults(run=guarded(verify), configured_logs=logs)

@@ -129,10 +129,12 @@ def is_published(path: Path) -> bool:
 def verify_published(path: Path, arguments: argparse.Namespace) -> int:
     """Verifies a bundle as its own verifier does, or a published folder; and prints what holds."""
     if (path / SUMS_FILE).is_file():
-        refuse_unheeded(arguments, "a bundle", "witness_key", "tsa_roots", "entry", "previous", hint=_BUNDLE_HINT)
+        refuse_unheeded(
+            arguments, "a bundle", "head_file", "witness_key", "tsa_roots", "entry", "previous", hint=_BUNDLE_HINT
+        )
         key = [] if arguments.key is None else ["--key", arguments.key]
         return verifier.main([str(path), *key, *(f"--head={head}" for head in head_paths(arguments))])
-    refuse_unheeded(arguments, "a published folder", "tsa_roots", "entry", "previous")
+    refuse_unheeded(arguments, "a published folder", "head_file", "tsa_roots", "entry", "previous")
     keys = trusted_keys(arguments.key, path / VKEY_FILE)
     heads = given_heads(arguments)
     origin = None if arguments.foreign else keys[0].name

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from audit.heads import keep_head
+from audit.keys import init_keys
+from audit.log import AuditLog, LogConfig, create_log
 from bedside.cli import main
+from tests.audit.export.bundles import switch_entry
 from tests.cds_service import patients
 from tests.conftest import RunningBedside, clean_environment, released_packages, run_bedside
 
@@ -141,3 +147,43 @@ def test_cli_replay_of_the_latest_answer(bedside: RunningBedside) -> None:
     done = bedside.run("audit", "replay", "latest")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"entry {answered['extension']['org.bedside.receipt']['index']}: reproduced\n")
+
+
+def test_cli_audit_verify_finds_head_and_heads_where_the_configuration_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store that was put back as a whole looks well but for the heads on another volume."""
+    log, heads = tmp_path / "log", tmp_path / "heads"
+    log.mkdir()
+    config = LogConfig(log, "h.example/log/1", "north", head_path=tmp_path / "newest", heads_path=heads, deadline_s=10)
+    create_log(config, init_keys(log, config.origin, os.urandom))
+    settings = tmp_path / "bedside.toml"
+    settings.write_text(
+        f'[audit]\ndirectory = "{log}"\norigin = "{config.origin}"\ntenant = "north"\n'
+        f'head_file = "{config.head_file}"\nheads_directory = "{heads}"\n'
+    )
+    monkeypatch.setenv("BEDSIDE_CONFIG", str(settings))
+    assert main(["audit", "verify"]) == main(["audit", "verify", str(log)]) == 0
+    for name in ("log", "newest"):
+        _copy(tmp_path / name, tmp_path / f"{name}.old")
+    opened = AuditLog.open(config, clock=lambda: datetime.now(UTC))
+    opened.append_all([(switch_entry(1), None)])
+    keep_head(heads, "witness", opened.checkpoint())
+    opened.close()
+    assert main(["audit", "verify"]) == 0
+    assert "heads: 2 kept elsewhere" in capsys.readouterr().out
+    for name in ("log", "newest"):
+        _copy(tmp_path / f"{name}.old", tmp_path / name)
+    assert main(["audit", "verify"]) == main(["audit", "verify", str(log)]) == 3
+    assert main(["audit", "verify", "--head-file", str(log / "absent")]) == 1
+    monkeypatch.delenv("BEDSIDE_CONFIG")
+    assert main(["audit", "verify", str(log)]) == 1
+    assert main(["audit", "verify", str(log), "--head-file", str(config.head_file)]) == 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
