@@ -37,6 +37,17 @@ class PublishError(AuditError):
     """A folder that can't take the log: it holds something else, or is being written by another process."""
 
 
+class DamagedEntryError(StorageError):
+    """An entry whose bytes don't hash to its leaf."""
+
+
+class NothingCosignedError(PublishError):
+    """Only what a witness signed was to be published, and none has signed anything yet."""
+
+    def __init__(self) -> None:
+        super().__init__("published nothing: no witness has signed a checkpoint of this log yet")
+
+
 class PublishSource(TreeReader, Protocol):
     """What publishing reads of a store."""
 
@@ -77,7 +88,7 @@ class Publisher:
         (4) write the checkpoint; only then remove the partial tiles that full ones have replaced.
 
         Raises:
-            PublishError: step 1.
+            PublishError: step 1; NothingCosignedError where no witness has signed yet.
             RollbackError, ForkError: step 2; both checkpoints are in the error.
             StorageError: the store can't be read, or its entries don't hash to its hashes.
         """
@@ -188,11 +199,19 @@ def read_if_there(path: Path) -> bytes:
 
 
 def _target(source: PublishSource, *, cosigned: bool, at_least: TreeSize) -> bytes:
-    """The checkpoint to publish."""
+    """The checkpoint to publish; of a folder that holds more than the log, the newest, which growth then refuses."""
     anchored = source.newest_anchored(COSIGNATURE) if cosigned else None  # first: no anchor is of a later size
+    if cosigned and anchored is None:
+        raise NothingCosignedError
     newest = source.newest_checkpoint()
+    if at_least > newest.size:
+        return newest.note
     size = newest.size if anchored is None else max(anchored, at_least)
-    return cosigned_checkpoint(source, size) or newest.note
+    note = cosigned_checkpoint(source, size)
+    if note is None:
+        message = f"store: it has evidence for size {size} and no checkpoint of it"
+        raise StorageError(message)
+    return note
 
 
 def _write_tiles(writer: DurableWriter, folder: Path, source: PublishSource, old: TreeSize, new: TreeSize) -> None:
@@ -212,14 +231,14 @@ def check_bundle(source: PublishSource, tile: Tile, data: bytes) -> None:
     """Returns if each entry in the bundle hashes to the stored leaf hash: a damaged one isn't given out as the log's.
 
     Raises:
-        StorageError: one doesn't.
+        DamagedEntryError: one doesn't.
     """
     start = tile.index * TILE_WIDTH
     hashes = source.nodes(0, start, tile.width)
     for offset, entry in enumerate(parse_entry_bundle(data, tile.width)):
         if leaf_hash(entry) != hashes[offset * HASH_BYTES : (offset + 1) * HASH_BYTES]:
             message = f"entry {start + offset}: the bytes don't hash to the stored leaf hash"
-            raise StorageError(message)
+            raise DamagedEntryError(message)
 
 
 def _sweep(folder: Path) -> None:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -19,7 +21,7 @@ from audit.errors import AuditError, FormatError
 from audit.keys import VKEY_FILE, load_vkeys
 from audit.log import AuditLog, LogConfig
 from audit.note import VerifierKey
-from audit.publish import Publisher
+from audit.publish import NothingCosignedError, Publisher
 from audit.timestamps import TimestampAuthority, load_roots
 from audit.witness_heads import keep_witness_heads
 from audit.witnessing import KnownWitness, known_witness
@@ -28,6 +30,8 @@ from bedside.config import Config, ConfigError, check_https
 from bedside.outside import Outside, Place
 from bedside.tables import AuthorityTable, ExportTable, WitnessTable
 from fhir_adapters.outbound import AddressPolicy
+
+log = logging.getLogger("bedside.outsiders")
 
 Outsider: TypeAlias = WitnessTable | AuthorityTable | ExportTable
 
@@ -88,13 +92,16 @@ def are_any(config: Config) -> bool:
 def compare_with_witnesses(config: Config, logs: Iterable[LogConfig]) -> None:
     """Brings what the witnesses hold to where opening each log will be compared with it; call it before.
 
+    For all logs side by side: many tenants wait no longer than one for a witness that doesn't answer.
+
     Raises:
         ConfigError: as `known_witnesses`.
         AuditError: a head can't be kept.
     """
     witnesses, ask = known_witnesses(config), way_out(config)
-    for one in logs:
-        keep_witness_heads(one, witnesses, ask)
+    asked = list(logs)
+    with ThreadPoolExecutor(max(len(asked), 1), thread_name_prefix="witnesses") as pool:
+        list(pool.map(lambda one: keep_witness_heads(one, witnesses, ask), asked))
 
 
 def start_anchoring(config: Config, logs: Iterable[AuditLog], clock: Callable[[], datetime]) -> tuple[AnchorLoop, ...]:
@@ -157,7 +164,10 @@ def _publishing(config: Config, audit_log: AuditLog, *, cosigned: bool) -> Calla
 
     def publish() -> None:
         keys = load_vkeys(audit_log.config.directory / VKEY_FILE)
-        publishers.setdefault(keys, Publisher(folder, keys)).publish(audit_log.storage, cosigned=cosigned)
+        try:
+            publishers.setdefault(keys, Publisher(folder, keys)).publish(audit_log.storage, cosigned=cosigned)
+        except NothingCosignedError as exc:  # once a witness signs, the round that brings it publishes
+            log.info("not published", extra={"tenant": audit_log.config.tenant, "why": str(exc)})
 
     return publish
 

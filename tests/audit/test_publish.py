@@ -17,7 +17,7 @@ from audit.keys import Ed25519Signer, load_vkeys
 from audit.log import AuditLog
 from audit.merkle import LeafIndex, TreeSize
 from audit.note import Note, format_note, parse_note
-from audit.publish import Publisher, PublishError, cosigned_checkpoint
+from audit.publish import NothingCosignedError, Publisher, PublishError, cosigned_checkpoint
 from audit.storage import Anchor
 from audit.tile_reader import entry_bundles_of
 from audit.tiles import format_tile_path, tiles_of
@@ -276,6 +276,19 @@ def test_publish_can_stay_at_the_newest_size_that_a_witness_signed(tmp_path: Pat
     assert _files(tmp_path) == _expected(TreeSize(3))
     assert publisher.publish(tree).checkpoint.size == 8
     assert publisher.publish(tree, cosigned=True).checkpoint.size == 8
+
+
+def test_publish_of_what_a_witness_signed_publishes_nothing_before_one_did(tmp_path: Path) -> None:
+    tree, publisher = _tree(3), Publisher(tmp_path, KEYS)
+    with pytest.raises(NothingCosignedError, match="published nothing"):
+        publisher.publish(tree, cosigned=True)
+    assert _files(tmp_path) == set()
+    tree.kept.append(_cosign(tree))
+    assert publisher.publish(tree, cosigned=True).checkpoint.size == 3
+    tree.kept.append(Anchor(TreeSize(7), "cosignature", "w", b"of a checkpoint that isn't there", "2026"))
+    tree.grow(plain_entries(9, 3))
+    with pytest.raises(StorageError, match="evidence for size 7 and no checkpoint"):
+        publisher.publish(tree, cosigned=True)
 
 
 def test_cosigned_checkpoint_takes_the_witness_line_once_and_of_this_text_alone() -> None:

@@ -29,7 +29,7 @@ from bedside.outsiders import (
 )
 from bedside.wiring import log_configs, open_logs
 from tests.audit.memory_log import Tree, leaves
-from tests.audit.outsiders import running_witness
+from tests.audit.outsiders import answering, running_witness
 from tests.audit.time_authority import TimeAuthority
 
 VKEY = format_vkey(Cosigner("witness.example/w1", bytes(32)).verifier_key)
@@ -213,3 +213,17 @@ def _record(audit_log: AuditLog) -> None:
             models=(),
         )
     )
+
+
+def test_outsiders_that_do_not_answer_hold_up_all_tenants_no_longer_than_one(configured: Callable) -> None:
+    def late(_: bytes) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(1.0)
+        return 404, {}, b""
+
+    with answering(late) as server:
+        config = configured(_witness(url=server.url, more=f'monitoring_url = "{server.url}"'))
+        logs = log_configs(config) * 4
+        started = time.monotonic()
+        compare_with_witnesses(config, logs)
+        assert len(server.asked) == len(logs) == 8
+        assert time.monotonic() - started < 4.0
