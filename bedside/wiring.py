@@ -115,19 +115,20 @@ def log_configs(config: Config) -> tuple[LogConfig, ...]:
     """Every tenant's log's configuration.
 
     Raises:
-        ConfigError: two tenants of one name, in one folder, or with one head file or vault.
+        ConfigError: two tenants of one name, in one folder, or with one head file, heads directory or vault.
     """
     configs = (log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants))
     for counted in (
         Counter[object](one.tenant for one in configs),
         Counter[object](one.directory.resolve() for one in configs),
         Counter[object](one.head_file.resolve() for one in configs),
+        Counter[object](one.heads_directory.resolve() for one in configs),
         Counter[object]((one.vault_directory or one.directory).resolve() for one in configs),
     ):
         repeated = [value for value, times in counted.items() if times > 1]
         if repeated:
             raise ConfigError(
-                f"tenants: expected each name, directory, head file and vault once, got {repeated[0]} twice"
+                f"tenants: expected each name, directory, head file, heads directory and vault once, got {repeated[0]} twice"
             )
     return configs
 

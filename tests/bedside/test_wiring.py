@@ -43,8 +43,31 @@ def test_wiring_gives_each_tenant_a_vault_of_its_own(first: str | None, tmp_path
         )
         return log_configs(read_config({"BEDSIDE_CONFIG": str(path)}))
 
-    with pytest.raises(ConfigError, match=r"^tenants: expected each name, directory, head file and vault once, got "):
+    with pytest.raises(ConfigError, match=r"^tenants: expected each name, .*, heads directory and vault once, got "):
         configs(first or "audit")
+    assert len(configs("elsewhere")) == 2
+
+
+def test_wiring_refuses_two_tenants_with_one_heads_directory(tmp_path: Path) -> None:
+    """After a round of anchoring neither would start: each would find a head of the other's."""
+
+    def configs(second: str) -> tuple[LogConfig, ...]:
+        path = tmp_path / "bedside.toml"
+        path.write_text(
+            f"""[audit]
+            directory = "{tmp_path / "audit"}"
+            heads_directory = "{tmp_path / "heads"}"
+            [[tenants]]
+            name = "south"
+            origin = "hospital.example/cds-audit/south/1"
+            directory = "{tmp_path / "south"}"
+            heads_directory = "{tmp_path / second}"
+            """
+        )
+        return log_configs(read_config({"BEDSIDE_CONFIG": str(path)}))
+
+    with pytest.raises(ConfigError, match=rf"^tenants: .*, heads directory and vault once, got {tmp_path}/heads twice"):
+        configs("audit/../heads")
     assert len(configs("elsewhere")) == 2
 
 
