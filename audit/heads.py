@@ -41,9 +41,14 @@ def read_heads(directory: Path) -> list[tuple[str, bytes]]:
 
 
 def head_files(directory: Path) -> list[Path]:
-    """Every file in the directory, in order of name, save those that are being written; none where there is no directory."""
+    """Every file in the directory, in order of name, save those that are being written; none where there is no directory.
+
+    Folders are passed over: the root of a volume of its own has a `lost+found`.
+    """
     try:
-        return sorted(path for path in directory.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
+        return sorted(
+            path for path in directory.iterdir() if not (path.name.endswith(TEMPORARY_SUFFIX) or path.is_dir())
+        )
     except FileNotFoundError:
         return []
 

@@ -81,6 +81,12 @@ def test_heads_half_written_are_no_heads(tmp_path: Path) -> None:
     assert _check(tmp_path, HONEST, 9) == 0
 
 
+def test_heads_in_the_root_of_a_volume_are_told_from_its_lost_and_found(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir(mode=0o700)
+    keep_head(tmp_path, WITNESS.verifier_key.name, _cosigned(HONEST, 9))
+    assert _check(tmp_path, HONEST, 9) == 1
+
+
 def test_heads_kept_grow_and_never_shrink(tmp_path: Path) -> None:
     for size in (4, 9, 7):
         keep_head(tmp_path / "heads", WITNESS.verifier_key.name, _cosigned(HONEST, size))
