@@ -19,6 +19,7 @@ from pathlib import Path
 from flask import Flask, Response, request
 
 from audit.errors import AuditError, FormatError, StorageError
+from audit.publish import DamagedEntryError
 from audit.storage.opening import open_storage
 from audit.tiles import parse_tile_path
 from audit.tiles_app.sources import FolderTiles, StoreTiles, TileSource
@@ -56,6 +57,11 @@ def create_tiles_app(tiles: TileSource) -> Flask:
     @app.errorhandler(404)
     def not_found(_: Exception) -> Response:
         return _not_found()
+
+    @app.errorhandler(DamagedEntryError)
+    def damaged(error: DamagedEntryError) -> Response:
+        log.error("damaged entry", extra={"why": str(error)})
+        return _answer(500, b"the log can't give this out\n", TEXT, _NOT_STORED)
 
     @app.errorhandler(StorageError)
     def failure(error: StorageError) -> Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from audit.errors import FormatError, StorageError
-from audit.publish import CHECKPOINT_FILE, PublishSource, cosigned_checkpoint
+from audit.publish import CHECKPOINT_FILE, PublishSource, check_bundle, cosigned_checkpoint
 from audit.tile_reader import NoTileError, read_tile
 from audit.tiles import Tile, format_tile_path
 
@@ -20,7 +20,10 @@ class TileSource(Protocol):
         ...
 
     def tile(self, tile: Tile) -> bytes | None:
-        """The tile or entry bundle, None where the checkpoint's tree has none such; raises StorageError."""
+        """The tile or entry bundle, None where the checkpoint's tree has none such; raises StorageError.
+
+        From a store DamagedEntryError, where an entry isn't what its leaf hash says.
+        """
         ...
 
 
@@ -39,9 +42,12 @@ class StoreTiles:
 
     def tile(self, tile: Tile) -> bytes | None:
         try:
-            return read_tile(self._store, tile, self._store.newest_checkpoint().size)
+            data = read_tile(self._store, tile, self._store.newest_checkpoint().size)
         except NoTileError:
             return None
+        if tile.level is None:  # whoever takes a damaged one keeps it for ever
+            check_bundle(self._store, tile, data)
+        return data
 
 
 class FolderTiles:

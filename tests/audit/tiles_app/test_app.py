@@ -144,3 +144,15 @@ def test_app_says_when_the_log_cannot_be_read(tmp_path: Path) -> None:
         answer = create_tiles_app(source).test_client().get("/checkpoint")
         assert (answer.status_code, answer.data) == (503, b"the log can't be read\n")
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_app_gives_out_no_entry_bundle_that_is_damaged() -> None:
+    """What is given out is kept for ever by whoever lies between."""
+    damaged = MemoryTree()
+    damaged.grow(plain_entries(300))
+    damaged._entries[7] = b"entry 7, written anew"
+    client = create_tiles_app(StoreTiles(damaged)).test_client()
+    answer = client.get("/tile/entries/000")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (500, "no-store")
+    assert b"entry" not in answer.data
+    assert client.get("/tile/entries/001.p/44").status_code == 200
