@@ -64,12 +64,17 @@ class Round:
 
 @dataclass(slots=True)
 class _Standing:
-    """How an outsider stands: the size it anchored last and when, and since its last failure, when to ask again."""
+    """How an outsider stands: the size it anchored last and when; how often it failed since, when last, how long it rests."""
 
     size: TreeSize = NEVER
     time: datetime | None = None
     failures: int = 0
-    ask_after: datetime | None = None
+    failed: datetime | None = None
+    pause: timedelta = FIRST_PAUSE
+
+    def rests(self, now: datetime) -> bool:
+        """Whether it failed of late; a failure that lies ahead is of a clock that was put right since, and doesn't count."""
+        return self.failed is not None and self.failed <= now < self.failed + self.pause
 
 
 @dataclass(slots=True)
@@ -144,7 +149,8 @@ class Anchoring:
             anchor = ask()
         except (OutsideError, TimestampError) as exc:
             standing.failures += 1
-            standing.ask_after = self._clock() + min(FIRST_PAUSE * 2 ** min(standing.failures - 1, 10), LONGEST_PAUSE)
+            standing.failed = self._clock()
+            standing.pause = min(FIRST_PAUSE * 2 ** min(standing.failures - 1, 10), LONGEST_PAUSE)
             gathered.failures.append((authority, str(exc)))
             event = "witness contradicts the log" if isinstance(exc, WitnessContradictionError) else "anchoring failed"
             level = logging.ERROR if isinstance(exc, WitnessContradictionError) else logging.WARNING
@@ -154,7 +160,7 @@ class Anchoring:
         if self._log.storage.keep_anchor(anchor):
             gathered.kept.append(anchor)
             log.info("anchored", extra={**facts, "size": anchor.size})
-        standing.failures, standing.ask_after = 0, None
+        standing.failures, standing.failed = 0, None
         standing.size, standing.time = anchor.size, datetime.fromisoformat(anchor.time)
         if kind == COSIGNATURE:
             self._keep_head(gathered, authority, anchor.evidence)
@@ -219,7 +225,7 @@ class Anchoring:
         return standing.time is None or not standing.time <= self._clock() < standing.time + self._outsiders.stamp_every
 
     def _is_due(self, standing: _Standing) -> bool:
-        if standing.ask_after is not None and self._clock() < standing.ask_after:
+        if standing.rests(self._clock()):
             return False
         newest = self._log.storage.newest_checkpoint().size
         if newest < standing.size:

@@ -331,3 +331,20 @@ def test_anchoring_begins_without_reading_all_evidence(log: AuditLog, store_file
     finally:
         tracemalloc.stop()
     assert [one.size for one in log.storage.newest_anchors()] == [count]
+
+
+def test_anchoring_asks_again_soon_after_the_clock_was_put_right(
+    log: AuditLog, make_entry: Callable, moment: Clock
+) -> None:
+    """An outsider that failed while the clock was a year ahead isn't left alone for that year."""
+    with answering(lambda _: (503, {}, b"")) as server:
+        witness = KnownWitness(KEY, server.url)
+        _add(log, make_entry)
+        anchoring = Anchoring(log, Outsiders(_ask(witness), (witness,)), moment)
+        moment.now += timedelta(days=365)
+        anchoring.round()
+        moment.now -= timedelta(days=365)
+        for _ in range(3):
+            moment.now += LONGEST_PAUSE
+            anchoring.round()
+        assert len(server.asked) == 4
