@@ -6,12 +6,15 @@
 import argparse
 import io
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from audit.commands import add_commands
 from audit.log import AuditLog, LogConfig
+from audit.vault import patient_subject
+from tests.audit.key_maker import append
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 DONE, INVALID, USAGE = 0, 1, 2
@@ -32,25 +35,32 @@ def _run(*arguments: str) -> int:
     return status
 
 
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a log and an empty one lie, of which each test gets copies."""
+    folder = tmp_path_factory.mktemp("logs")
+    for name in ("log", "empty"):
+        assert _run("init", "--log", str(folder / name), "--origin", ORIGIN) == 0
+    log = AuditLog.open(LogConfig(folder / "log", ORIGIN, "north", deadline_s=10), clock=lambda: datetime.now(UTC))
+    for number in range(4):
+        append(log, log.vault.key_for(patient_subject("p-1")), number)
+    log.close()
+    return folder
+
+
 @pytest.fixture
-def places(tmp_path: Path, make_entry, clock, capsys) -> dict[str, str]:
+def places(tmp_path: Path, logs: Path) -> dict[str, str]:
     """A log, an empty one, a copy without keys, and what is no log."""
     names = ("log", "empty", "keyless", "folder", "file", "binary", "loop", "patient", "absent", "new")
     found = {name: tmp_path / name for name in names}
-    for name in ("log", "empty"):
-        assert _run("init", "--log", str(found[name]), "--origin", ORIGIN) == 0
-    log = AuditLog.open(LogConfig(found["log"], ORIGIN, "north", deadline_s=10), clock=clock)
-    for _ in range(4):
-        log.append(*make_entry(log, b"payload"))
-    log.close()
-    shutil.copytree(found["log"], found["keyless"])
+    for name, original in (("log", "log"), ("empty", "empty"), ("keyless", "log")):
+        shutil.copytree(logs / original, found[name])
     shutil.rmtree(found["keyless"] / "keys")
     found["folder"].mkdir()
     found["file"].write_text("no log, no proof, no key\n")
     found["binary"].write_bytes(b"\xff\xfe\0")
     found["loop"].symlink_to(found["loop"])  # nobody can read it, not even root
     found["patient"].write_text("p-1\n")
-    capsys.readouterr()
     return {name: str(path) for name, path in found.items()}
 
 
