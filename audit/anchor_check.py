@@ -181,7 +181,7 @@ def _said_time_s(value: bytes) -> int:
 def _stored_time(anchor: Anchor) -> datetime:
     try:
         return datetime.fromisoformat(anchor.time).astimezone(UTC)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise VerificationError(_part(anchor), "its time is none") from exc
 
 

@@ -4,9 +4,11 @@ What SQLite itself can see is checked here: that the schema is ours to the lette
 which walks every page, compares each index with its table and each value with its column's type.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
+from typing import Any
 
 import apsw
 
@@ -61,16 +63,14 @@ class SqliteScan:
             )
             for row in rows:
                 columns, nodes, entry, (key_ref, sealed, erasure) = row[:8], row[8], row[9], row[10:]
-                if not isinstance(entry, bytes) or not isinstance(sealed, bytes | None):
-                    raise StorageError("a column holds another type than its own")
-                payload = None if key_ref is None else StoredPayload(key_ref, sealed, erasure)
+                _check_types((nodes, entry), bytes, bytes)
+                payload = None if key_ref is None else _payload(key_ref, sealed, erasure)
                 yield StoredEntry(EntrySummary(*columns), nodes, entry, payload)
 
     def checkpoints(self) -> Iterator[StoredCheckpoint]:
         with _as_storage_error():
             for size, note in self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size"):
-                if not isinstance(note, bytes):
-                    raise StorageError("a column holds another type than its own")
+                _check_types((size, note), int, bytes)
                 yield StoredCheckpoint(TreeSize(size), note)
 
     def anchors(self) -> Iterator[Anchor]:
@@ -78,11 +78,15 @@ class SqliteScan:
             rows = self._connection.execute(
                 "SELECT size, kind, authority, evidence, time FROM anchors ORDER BY size, authority"
             )
-            yield from (Anchor(*row) for row in rows)
+            for row in rows:
+                _check_types(row, int, str, str, bytes, str)
+                yield Anchor(*row)
 
     def erasures(self) -> Iterator[Erasure]:
         with _as_storage_error():
-            yield from (Erasure(*row) for row in self._connection.execute("SELECT id, salt FROM erasures ORDER BY id"))
+            for row in self._connection.execute("SELECT id, salt FROM erasures ORDER BY id"):
+                _check_types(row, str, bytes)
+                yield Erasure(*row)
 
     def stray_index(self, size: TreeSize) -> int | None:
         with _as_storage_error():
@@ -94,6 +98,17 @@ class SqliteScan:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _payload(*row: Any) -> StoredPayload:
+    _check_types(row, int, bytes | None, str)
+    return StoredPayload(*row)
+
+
+def _check_types(values: Sequence[object], *types: type | UnionType) -> None:
+    """Returns if each value is of the type that its column has in our schema: whoever writes to the file can change that."""
+    if not all(isinstance(value, kind) for value, kind in zip(values, types, strict=True)):
+        raise StorageError("a column holds another type than its own")
 
 
 @contextmanager
