@@ -7,6 +7,10 @@ none with our name for it, which stands as an identifier among the event's entit
 
 A Provenance has no such element in R4, so it goes by its id, which is always the same: `PUT Provenance/<id>`.
 
+A server that doesn't know the modifier `:identifier` may leave it out, and then finds any event for ours: it answers that the
+event is there, and keeps none. So an answer other than "created" is believed only when a search by the same criterion gives
+our event back.
+
 A batch Bundle is the usual way; a transaction is taken whole or not at all; single requests suit servers that take no Bundle.
 Where a server doesn't know `:identifier`, updates do for AuditEvents what they do for Provenance: `PUT AuditEvent/<id>` in a
 batch, if it lets clients name what is new.
@@ -31,8 +35,9 @@ Resources = Callable[[LogRecord], Sequence[Json]]
 
 MAX_BUNDLE = 50  # resources; of some 8 KiB each
 _FHIR_JSON = "application/fhir+json"
-# 412 on a conditional create: several copies were there before, so this record is there.
-_TAKEN = frozenset((200, 201, 204, 412))
+_CREATED, _UPDATED = frozenset((201,)), frozenset((200, 201, 204))
+# To a conditional create: one was there before, or several.
+_FOUND = frozenset((200, 204, 412))
 
 
 class Sending(StrEnum):
@@ -78,9 +83,7 @@ class FhirServer:
         request = _request(resource, self.sending)
         headers = {"if-none-exist": request["ifNoneExist"]} if "ifNoneExist" in request else {}
         answer = self._ask(request["method"], f"{self.base}/{request['url']}", resource, headers)
-        if answer.status not in _TAKEN:
-            message = f"FHIR server: expected {resource['resourceType']} to be taken, got status {answer.status}"
-            raise DeliveryError(message)
+        self._settle(resource, answer.status)
 
     def _send_bundle(self, resources: Sequence[Json]) -> None:
         answer = self._ask("POST", self.base, bundle(resources, self.sending), {})
@@ -89,15 +92,40 @@ class FhirServer:
             raise DeliveryError(message)
         try:
             statuses = msgspec.json.decode(answer.body, type=_BundleAnswer).entry
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise DeliveryError("FHIR server: expected a Bundle in answer to a Bundle") from exc
         if len(statuses) != len(resources):
             message = f"FHIR server: expected {len(resources)} answers in the Bundle, got {len(statuses)}"
             raise DeliveryError(message)
-        for entry in statuses:
-            if entry.response.code not in _TAKEN:
-                message = f"FHIR server: expected every resource to be taken, got status {entry.response.code}"
-                raise DeliveryError(message)
+        for resource, entry in zip(resources, statuses, strict=True):
+            self._settle(resource, entry.response.code)
+
+    def _settle(self, resource: Json, status: int) -> None:
+        """Returns if the server has the resource, having answered with `status`."""
+        criterion = _criterion(resource, self.sending)
+        if status in (_UPDATED if criterion is None else _CREATED):
+            return
+        if criterion is not None and status in _FOUND:
+            self._find(resource, criterion)
+            return
+        message = f"FHIR server: expected {resource['resourceType']} to be taken, got status {status}"
+        raise DeliveryError(message)
+
+    def _find(self, resource: Json, criterion: str) -> None:
+        """Returns if the event is there, as the server says."""
+        sent = {**self.headers, "accept": _FHIR_JSON, "prefer": "handling=strict", "cache-control": "no-cache"}
+        url = f"{self.base}/{resource['resourceType']}?{criterion}&_count=1"
+        answer = ask_patiently(self.ask, self.patience, "GET", url, b"", sent)
+        if answer.status != 200:
+            message = (
+                f"FHIR server: expected status 200 to the search for an event it says is there, got {answer.status}"
+            )
+            raise DeliveryError(message)
+        if _log_name(resource) not in _names_found(answer.body):
+            raise DeliveryError(
+                "FHIR server: says that an event is there and, asked for it by entity:identifier, gives another or none; "
+                "--sending update does without that search"
+            )
 
     def _ask(self, method: str, url: str, document: Json, headers: Mapping[str, str]) -> HttpAnswer:
         sent = {**self.headers, **headers, "content-type": _FHIR_JSON, "accept": _FHIR_JSON, "prefer": "return=minimal"}
@@ -138,13 +166,60 @@ class _BundleAnswer(msgspec.Struct):
     entry: tuple[_AnswerEntry, ...] = ()
 
 
+class _Identifier(msgspec.Struct, frozen=True):
+    system: str = ""
+    value: str = ""
+
+
+class _What(msgspec.Struct):
+    identifier: _Identifier | None = None
+
+
+class _Entity(msgspec.Struct):
+    what: _What | None = None
+
+
+class _Found(msgspec.Struct):
+    entity: tuple[_Entity, ...] = ()
+
+
+class _FoundEntry(msgspec.Struct):
+    resource: _Found | None = None
+
+
+class _SearchAnswer(msgspec.Struct):
+    entry: tuple[_FoundEntry, ...] = ()
+
+
+def _names_found(body: bytes) -> set[_Identifier]:
+    """What the entities of the events in a search's answer are called."""
+    try:
+        found = msgspec.json.decode(body, type=_SearchAnswer).entry
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise DeliveryError("FHIR server: expected a Bundle in answer to a search") from exc
+    entities = [entity for entry in found if entry.resource is not None for entity in entry.resource.entity]
+    return {entity.what.identifier for entity in entities if entity.what and entity.what.identifier}
+
+
 def _request(resource: Json, sending: Sending) -> Json:
-    kind = resource["resourceType"]
-    if kind != "AuditEvent" or sending is Sending.UPDATE:
+    kind, criterion = resource["resourceType"], _criterion(resource, sending)
+    if criterion is None:
         return {"method": "PUT", "url": f"{kind}/{resource['id']}"}
-    name = resource["entity"][-1]["what"]["identifier"]
-    criterion = f"entity:identifier={quote(_token(name['system']), safe='')}%7C{quote(_token(name['value']), safe='')}"
     return {"method": "POST", "url": kind, "ifNoneExist": criterion}
+
+
+def _criterion(resource: Json, sending: Sending) -> str | None:
+    """The search that finds this event and no other, None for what goes by its id."""
+    if resource["resourceType"] != "AuditEvent" or sending is Sending.UPDATE:
+        return None
+    name = _log_name(resource)
+    return f"entity:identifier={quote(_token(name.system), safe='')}%7C{quote(_token(name.value), safe='')}"
+
+
+def _log_name(event: Json) -> _Identifier:
+    """Our name for the event: the last entity's."""
+    name = event["entity"][-1]["what"]["identifier"]
+    return _Identifier(name["system"], name["value"])
 
 
 def _token(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,9 +25,9 @@ ALL = [event for record in RECORDS for event in audit_events(record)]
 
 
 class Keeper:
-    """A small FHIR server: conditional creates by entity:identifier, updates by id, batches and transactions.
+    """A small FHIR server: conditional creates and searches by entity:identifier, updates by id, batches and transactions.
 
-    It fails the requests whose number is in `failing`, with this status; a transaction then as a whole.
+    It fails the creates and updates whose number is in `failing`, with this status; a transaction then as a whole.
     """
 
     def __init__(self, failing: Mapping[int, int] | None = None) -> None:
@@ -38,6 +38,8 @@ class Keeper:
 
     def __call__(self, request: Request) -> tuple[int, Mapping[str, str], bytes]:
         self.requests.append(request)
+        if request.method == "GET":
+            return self._search(request.path)
         document = request.document
         if document["resourceType"] != "Bundle":
             status = self._take(request.method, request.path.strip("/"), document, request.headers.get("if-none-exist"))
@@ -64,10 +66,17 @@ class Keeper:
             self.kept[url] = resource
             return status
         assert (method, url) == ("POST", "AuditEvent")
-        if criterion is not None and self._matches(criterion):
-            return 200
+        if criterion is not None and (found := self._matches(criterion)):
+            return 200 if len(found) == 1 else 412
         self.kept[f"AuditEvent/{len(self.kept)}"] = resource | {"id": str(len(self.kept))}
         return 201
+
+    def _search(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+        kind, _, query = path.strip("/").partition("?")
+        criterion, _, count = query.rpartition("&")
+        assert (kind, count) == ("AuditEvent", "_count=1")
+        entries = [{"resource": found} for found in self._matches(criterion)[:1]]
+        return 200, {}, json.dumps({"resourceType": "Bundle", "type": "searchset", "entry": entries}).encode()
 
     def _matches(self, criterion: str) -> list[Json]:
         ((name, token),) = parse_qsl(criterion, strict_parsing=True)
@@ -81,6 +90,13 @@ class Keeper:
             for kept in self.kept.values()
             if any(entity.get("what", {}).get("identifier") == wanted for entity in kept.get("entity", ()))
         ]
+
+
+class Forgetful(Keeper):
+    """A server that leaves out the modifier it doesn't know, and with it the whole criterion."""
+
+    def _matches(self, _: str) -> list[Json]:
+        return list(self.kept.values())
 
 
 def _server(url: str, waits: Waits, sending: Sending = Sending.BATCH) -> FhirServer:
@@ -99,7 +115,9 @@ def test_what_is_sent_twice_is_kept_once(sending: Sending) -> None:
             _server(url, Waits(), sending).send(RECORDS)
     assert len(keeper.kept) == len(ALL) + 1
     assert all(request.headers["authorization"] == "Bearer secret" for request in keeper.requests)
-    assert all(request.headers["content-type"] == "application/fhir+json" for request in keeper.requests)
+    assert all(
+        request.headers["content-type"] == "application/fhir+json" for request in keeper.requests if request.body
+    )
 
 
 @pytest.mark.parametrize("sending", Sending)
@@ -122,9 +140,55 @@ def test_a_transaction_is_taken_whole_or_not_at_all() -> None:
     assert keeper.kept == {}
 
 
-def test_several_copies_from_before_count_as_there() -> None:
-    with http_server(Keeper({1: 412})) as url:
-        _server(url, Waits(), Sending.SINGLE).send(RECORDS[1:2])
+@pytest.mark.parametrize("sending", [Sending.BATCH, Sending.SINGLE])
+def test_several_copies_from_before_count_as_there(sending: Sending) -> None:
+    keeper, (event,) = Keeper(), audit_events(RECORDS[1])
+    keeper.kept = {f"AuditEvent/{number}": event for number in range(2)}
+    with http_server(keeper) as url:
+        _server(url, Waits(), sending).send(RECORDS[1:2])
+    assert len(keeper.kept) == 2
+
+
+@pytest.mark.parametrize("sending", [Sending.BATCH, Sending.TRANSACTION, Sending.SINGLE])
+def test_a_server_that_ignores_the_search_is_not_believed_to_have_what_it_never_kept(sending: Sending) -> None:
+    keeper = Forgetful()
+    with http_server(keeper) as url:
+        server = _server(url, Waits(), sending)
+        with pytest.raises(DeliveryError, match="gives another or none; --sending update"):
+            server.send(RECORDS[1:3])
+    assert len(keeper.kept) == 1
+
+
+@pytest.mark.parametrize("status", [200, 204, 412])
+def test_a_server_that_says_an_event_is_there_and_has_none_is_not_believed(status: int) -> None:
+    with http_server(Keeper({1: status})) as url:
+        server = _server(url, Waits())
+        with pytest.raises(DeliveryError, match="gives another or none"):
+            server.send(RECORDS[1:2])
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(400, b""), (200, b"<html>"), (200, b"\xff"), (200, b'{"x":' + b"[" * 100_000)]
+)
+def test_a_search_that_says_nothing_is_no_delivery(status: int, body: bytes) -> None:
+    keeper = Keeper({1: 200})
+
+    def respond(request: Request) -> tuple[int, Mapping[str, str], bytes]:
+        return (status, {}, body) if request.method == "GET" else keeper(request)
+
+    with http_server(respond) as url:
+        server = _server(url, Waits())
+        with pytest.raises(DeliveryError, match="search"):
+            server.send(RECORDS[1:2])
+
+
+@pytest.mark.parametrize("make", [audit_events, provenances])
+def test_an_update_refused_by_412_is_not_delivered(make: Callable[[LogRecord], Sequence[Json]]) -> None:
+    decided = record_of(DECISION)
+    with http_server(Keeper(dict.fromkeys(range(1, 10), 412))) as url:
+        server = FhirServer(url, make, ask, Waits().patience(), {}, Sending.UPDATE)
+        with pytest.raises(DeliveryError, match="to be taken, got status 412"):
+            server.send([decided])
 
 
 def test_a_busy_server_is_asked_again() -> None:
