@@ -6,14 +6,15 @@ Each format is a subcommand of `bedside audit export`, added by its own function
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from audit.access import Look
 from audit.commands.opening import note_look, now, reading
@@ -42,7 +43,7 @@ from audit.private_files import read_private
 from audit.storage import Storage
 
 DEFAULT_REASON = "operations"
-EVERY_S = 5.0
+EVERY_S, LONGEST_EVERY_S = 5.0, 86400.0
 
 # A destination, from the arguments that name it.
 ToDestination = Callable[[argparse.Namespace], Destination]
@@ -73,14 +74,12 @@ def add(subparsers: Subparsers, default_log: Path | None = None, ask: Ask | None
 
 def export(arguments: argparse.Namespace, kind: Format) -> int:
     """Writes or sends the log from where the arguments say."""
+    destination = _destination(arguments, kind)
     with reading(arguments.log) as storage:
-        _note(arguments, storage, kind)
-        if arguments.to is None and not arguments.follow:
+        if destination is None:
             _write(arguments, storage, kind)
-        elif arguments.to is None and arguments.output is None:
-            raise ExportError("--follow: expected --to or --output")
         else:
-            _send(arguments, storage, kind)
+            _send(arguments, storage, kind, destination)
     return VALID
 
 
@@ -124,33 +123,54 @@ def _problem(storage: Storage, line: bytes, keys: tuple[VerifierKey, ...]) -> st
     return None
 
 
-def _note(arguments: argparse.Namespace, storage: Storage, kind: Format) -> None:
-    """Records that the log leaves, once for a run: what is looked at while following would be an entry about itself."""
+def _note(arguments: argparse.Namespace, storage: Storage, kind: Format) -> bool:
+    """Whether there is anything to export; then it is recorded that the log leaves.
+
+    Once for a run: what is looked at while following would be an entry about itself.
+    """
     size = int(storage.newest_checkpoint().size)
+    if size == 0:  # nobody's log yet, so no look can be recorded, and nothing may leave it
+        return False
     asked = {"format": kind.name, "to": arguments.to, "from": arguments.start}
     note_look(arguments, storage, lambda: Look("export", max(size - arguments.start, 0), asked=asked))
+    return True
+
+
+def _destination(arguments: argparse.Namespace, kind: Format) -> Destination | None:
+    """Where it goes by a cursor; None where all of it is written at once."""
+    if arguments.to is not None:
+        return kind.destination(arguments)
+    if not arguments.follow:
+        return None
+    if arguments.output is None:
+        raise ExportError("--follow: expected --to or --output")
+    return AppendedFile(arguments.output, kind.lines)
 
 
 def _write(arguments: argparse.Namespace, storage: Storage, kind: Format) -> None:
-    start = LeafIndex(arguments.start)
+    records: Iterable[LogRecord] = ()
+    if _note(arguments, storage, kind):
+        records = read_records(storage, LeafIndex(arguments.start), proofs=arguments.proofs)
     if arguments.output is None:
-        for record in read_records(storage, start, proofs=arguments.proofs):
+        for record in records:
             sys.stdout.write(kind.lines(record).decode())
         return
-    written = write_file(arguments.output, storage, kind.lines, start=start, proofs=arguments.proofs)
-    print(f"{written} entries written", file=sys.stderr)
+    print(f"{write_file(arguments.output, records, kind.lines)} entries written", file=sys.stderr)
 
 
-def _send(arguments: argparse.Namespace, storage: Storage, kind: Format) -> None:
+def _send(arguments: argparse.Namespace, storage: Storage, kind: Format, destination: Destination) -> None:
     """Delivers from the cursor on; while following, until interrupted, and a destination that fails is tried again."""
-    destination = AppendedFile(arguments.output, kind.lines) if arguments.to is None else kind.destination(arguments)
     origin = head_of(storage.newest_checkpoint().note).origin
-    with Cursor(arguments.log, _cursor_name(arguments, kind), origin) as cursor:
+    place = f"{kind.name} {_place(arguments)}"
+    with Cursor(arguments.log, _cursor_name(arguments, kind), origin, place) as cursor:
         step = partial(deliver, storage, destination, cursor, start=LeafIndex(arguments.start), proofs=arguments.proofs)
         if not arguments.follow:
-            print(f"{step()} entries delivered", file=sys.stderr)
+            delivered = step() if _note(arguments, storage, kind) else 0
+            print(f"{delivered} entries delivered", file=sys.stderr)
             return
         try:
+            while not _note(arguments, storage, kind):
+                time.sleep(arguments.every)
             _follow(step, arguments.every)
         except KeyboardInterrupt:
             print(f"stopped before index {cursor.next or 0}", file=sys.stderr)
@@ -169,8 +189,11 @@ def _cursor_name(arguments: argparse.Namespace, kind: Format) -> str:
     """A name of its own for each format and destination, unless one is given."""
     if arguments.cursor is not None:
         return str(arguments.cursor)
-    place = str(arguments.output.resolve()) if arguments.to is None else arguments.to
-    return f"{kind.name}-{sha256(place.encode()).hexdigest()[:12]}"
+    return f"{kind.name}-{sha256(os.fsencode(_place(arguments))).hexdigest()[:12]}"
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    return str(arguments.output.resolve()) if arguments.to is None else arguments.to
 
 
 def _patience() -> Patience:
@@ -190,9 +213,27 @@ def _headers(arguments: argparse.Namespace) -> Mapping[str, str]:
 def _need(ask: Ask | None, arguments: argparse.Namespace) -> Ask:
     if ask is None:
         raise ExportError("--to: expected an outbound configuration; without one, export to a file")
-    if urlsplit(arguments.to).scheme not in ("http", "https"):
-        raise ExportError("--to: expected an http or https address")
+    _address(arguments, ("http", "https"), "an http or https address")
     return ask
+
+
+def _address(arguments: argparse.Namespace, schemes: tuple[str, ...], expected: str) -> SplitResult:
+    """The address that was given, with a host that can be asked for and a port that can be.
+
+    Raises:
+        ExportError: it isn't such a one.
+    """
+    message = f"--to: expected {expected}"
+    try:
+        text: str = arguments.to
+        text.encode()
+        parts = urlsplit(text)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError as exc:  # a UnicodeError is one
+        raise ExportError(message) from exc
+    if parts.scheme not in schemes or not host:
+        raise ExportError(message)
+    return parts
 
 
 def _add_fhir(
@@ -219,12 +260,10 @@ def _add_fhir(
 
 def _add_cef(formats: Subparsers, default_log: Path | None) -> None:
     def destination(arguments: argparse.Namespace) -> Destination:
-        parts = urlsplit(arguments.to)
-        if parts.scheme != "syslog+tls" or not parts.hostname:
-            raise ExportError("--to: expected syslog+tls://host:port")
+        parts = _address(arguments, ("syslog+tls",), "syslog+tls://host:port")
         context = tls_context(arguments.ca, arguments.certificate, arguments.certificate_key)
-        port, accept_fin = parts.port or PORT, arguments.accept_fin
-        return SyslogCollector(parts.hostname, port, context, time.sleep, accept_fin=accept_fin)
+        port, accept_fin = PORT if parts.port is None else parts.port, arguments.accept_fin
+        return SyslogCollector(parts.hostname or "", port, context, time.sleep, accept_fin=accept_fin)
 
     def lines(record: LogRecord) -> bytes:
         return cef_line(record).encode() + b"\n"
@@ -268,7 +307,11 @@ def _add_format(formats: Subparsers, default_log: Path | None, kind: Format, wor
     )
     parser.add_argument("--follow", action="store_true", help="go on with what is appended, until interrupted")
     parser.add_argument(
-        "--every", type=float, default=EVERY_S, metavar="S", help=f"look for more every S seconds (default {EVERY_S:g})"
+        "--every",
+        type=_pause_argument,
+        default=EVERY_S,
+        metavar="S",
+        help=f"look for more every S seconds (default {EVERY_S:g})",
     )
     parser.add_argument(
         "--cursor", metavar="NAME", help="the name under which the place is kept (default: from the address)"
@@ -278,6 +321,14 @@ def _add_format(formats: Subparsers, default_log: Path | None, kind: Format, wor
     )
     parser.set_defaults(run=guarded(partial(export, kind=kind)), proofs=False)
     return parser
+
+
+def _pause_argument(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= LONGEST_EVERY_S:
+        message = f"expected seconds above 0 and at most {LONGEST_EVERY_S:g}"
+        raise argparse.ArgumentTypeError(message)
+    return value
 
 
 def _add_profiles(formats: Subparsers) -> None:

@@ -2,8 +2,11 @@
 
 A cursor is a file `<log>/exports/<name>.json`:
 
-    {"head": "<signed checkpoint>", "next": 17, "origin": "hospital.example/cds-audit/north/1"}
+    {"destination": "<sha256>", "head": "<signed checkpoint>", "length": 0, "next": 17,
+     "origin": "hospital.example/cds-audit/north/1"}
 
+`destination` is the digest of where it goes and in which format, as addresses may hold a secret: nothing is sent to another
+by the same cursor, for it would get the rest alone. `length` is how many bytes a file had then, 0 for other destinations.
 `next` is the first index that no destination has acknowledged; it moves only after an acknowledgement, by a file that is synced
 and then takes the old one's place. A crash in between sends a batch again and never leaves one out. `head` is the
 checkpoint the last batch was read under: a log that doesn't extend it was rolled back or rewritten, and then nothing is
@@ -14,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -33,18 +37,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: str
+    destination: str
     next: int
+    length: int
     head: str
 
 
 class Cursor:
     """One destination's place in one log, held until `close`."""
 
-    def __init__(self, directory: Path, name: str, origin: str) -> None:
-        """Takes hold of the cursor `name` of the log in `directory`.
+    def __init__(self, directory: Path, name: str, origin: str, destination: str) -> None:
+        """Takes hold of the cursor `name` of the log in `directory`; `destination` tells format and address from all others.
 
         Raises:
-            ExportError: the name isn't one, another process holds it, it is another log's, or it can't be read.
+            ExportError: the name isn't one, another process holds it, it is another log's or destination's, or it can't
+                be read.
         """
         if not _NAME.fullmatch(name):
             raise ExportError("cursor: expected letters, digits and ._- as name")
@@ -52,6 +59,7 @@ class Cursor:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._path = folder / f"{name}.json"
         self._origin = origin
+        self._destination = sha256(os.fsencode(destination)).hexdigest()
         self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._state = self._hold(name)
@@ -76,7 +84,15 @@ class Cursor:
         if state.origin != self._origin:
             message = f"cursor {name}: expected one of {self._origin}, got one of {state.origin}"
             raise ExportError(message)
+        if state.destination != self._destination:
+            message = f"cursor {name}: expected one of this format and destination, got another's; take another name"
+            raise ExportError(message)
         return state
+
+    @property
+    def length(self) -> int:
+        """How many bytes the destination had when it last acknowledged, if it is a file; else 0."""
+        return 0 if self._state is None else self._state.length
 
     @property
     def next(self) -> LeafIndex | None:
@@ -94,9 +110,9 @@ class Cursor:
         known_note, newest = self._state.head.encode(), store.newest_checkpoint()
         check_extends(head_of(known_note), known_note, newest.size, newest.note, store.node)
 
-    def advance(self, following: LeafIndex, head: bytes) -> None:
+    def advance(self, following: LeafIndex, head: bytes, length: int) -> None:
         """Says, durably, that everything below `following` was acknowledged, as read under the checkpoint `head`."""
-        state = _State(self._origin, int(following), head.decode())
+        state = _State(self._origin, self._destination, int(following), length, head.decode())
         replace_file(self._path, json.dumps(msgspec.to_builtins(state), sort_keys=True), 0o600)
         self._state = state
 

@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from audit.commands import add_commands
+from audit.entry import format_entry
 from audit.export.cursor import DIRECTORY
 from audit.log import AuditLog
 from audit.outside import Ask
@@ -23,10 +25,14 @@ FORMATS = ("fhir-auditevent", "provenance", "cef", "otlp")
 SIZE = len(EXAMPLES)
 
 
-def _run(*arguments: object, ask: Ask | None = None) -> int:
+def _parse(*arguments: object, ask: Ask | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers(required=True), ask=ask)
-    parsed = parser.parse_args([str(argument) for argument in arguments])
+    return parser.parse_args([str(argument) for argument in arguments])
+
+
+def _run(*arguments: object, ask: Ask | None = None) -> int:
+    parsed = _parse(*arguments, ask=ask)
     status = parsed.run(parsed)
     assert isinstance(status, int)
     return status
@@ -174,6 +180,50 @@ def test_usage_is_told(
 ) -> None:
     assert _run("export", *arguments, "--log", directory) == 2
     assert message in capsys.readouterr().err
+    assert _size(directory) == SIZE, "nothing left the log, so nothing is recorded"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["h:99999", "h:abc", "[x", "a..b:1", f"{'a' * 70}.example:1", "", ":1", "h\udcff:1", "h:1/\udcff"],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_address_that_is_none_is_told_in_one_line(
+    directory: Path, name: str, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheme = "syslog+tls" if name == "cef" else "http"
+    assert _run("export", name, "--log", directory, "--to", f"{scheme}://{address}", ask=ask) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("--to: expected")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf", "1e300", "soon"])
+def test_a_pause_that_cannot_be_made_is_told(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        _parse("export", "cef", "--log", "log", "-o", "out", "--follow", "--every", seconds)
+    assert exited.value.code == 2
+    assert "argument --every" in capsys.readouterr().err
+
+
+def test_a_cursor_by_name_goes_to_no_other_destination_or_format(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ("--log", directory, "--cursor", "siem")
+    requests: list[Request] = []
+
+    def respond(request: Request) -> tuple[int, Mapping[str, str], bytes]:
+        requests.append(request)
+        return _answer(requests)
+
+    with http_server(respond) as url, http_server(respond) as other:
+        assert _run("export", "provenance", *named, "--to", url, ask=ask) == 0
+        sent = len(requests)
+        assert _run("export", "provenance", *named, "--to", other, ask=ask) == 2
+        assert "cursor siem: expected one of this format and destination" in capsys.readouterr().err
+        assert _run("export", "otlp", *named, "--to", url, ask=ask) == 2
+        assert len(requests) == sent
+        assert _run("export", "provenance", *named, "--to", url, ask=ask) == 0
 
 
 def test_headers_that_others_can_read_are_refused(
@@ -205,8 +255,51 @@ def test_a_rolled_back_log_is_told_by_exit_3(
     assert not out.exists()
 
 
+def _size(directory: Path) -> int:
+    storage = open_storage(directory)
+    try:
+        return int(storage.newest_checkpoint().size)
+    finally:
+        storage.close()
+
+
+def test_following_from_an_empty_log_records_the_look_before_anything_leaves_it(log: AuditLog, tmp_path: Path) -> None:
+    out, directory = tmp_path / "siem.ndjson", log.config.directory
+    with _following(directory, out):
+        _wait_for_cursor(directory)
+        time.sleep(0.3)  # so that it has looked, and seen nothing
+        assert not out.exists()
+        log.append(format_entry(EXAMPLES["gap"]))
+        _wait_for_lines(out, 2)
+    log.close()
+    kinds = [kind for line in out.read_text().splitlines() for kind in ("gap/v1", "access/v1") if kind in line]
+    assert kinds == ["gap/v1", "access/v1"]
+    assert _size(directory) == 2
+
+
+def test_nothing_is_sent_from_an_empty_log(log: AuditLog, tmp_path: Path) -> None:
+    directory = log.config.directory
+    log.close()
+    assert _run("export", "cef", "--log", directory, "-o", tmp_path / "out") == 0
+    assert (tmp_path / "out").read_bytes() == b""
+    assert _run("export", "cef", "--log", directory, "--to", "syslog+tls://127.0.0.1:1") == 0
+    assert list((directory / DIRECTORY).glob("*.json")) == []
+
+
 def test_following_delivers_what_comes_later(directory: Path, tmp_path: Path) -> None:
     out = tmp_path / "siem.ndjson"
+    with _following(directory, out) as errors:
+        _wait_for_lines(out, SIZE + 1)
+        assert _run("show", "0", "--log", directory) == 0  # a look, which is an entry
+        _wait_for_lines(out, SIZE + 2)
+    # Interrupted right after a line was written, it hasn't moved the cursor yet, and would write that line again.
+    assert errors in [[f"stopped before index {index}\n"] for index in (SIZE + 1, SIZE + 2)]
+    assert _run("export", "check", out, "--log", directory) == 0
+
+
+@contextmanager
+def _following(directory: Path, out: Path) -> Iterator[list[str]]:
+    """A process that follows the log into a file for the length of a block, then is interrupted; what it said, after that."""
     source = f"""
 import sys, argparse
 from audit.commands import add_commands
@@ -215,22 +308,26 @@ add_commands(parser.add_subparsers(required=True))
 parsed = parser.parse_args(["export", "otlp", "--log", {str(directory)!r}, "-o", {str(out)!r}, "--follow", "--every", "0.05"])
 sys.exit(parsed.run(parsed))
 """
+    errors: list[str] = []
     process = subprocess.Popen([sys.executable, "-c", source], stderr=subprocess.PIPE, text=True)
     try:
-        _wait_for_lines(out, SIZE + 1)
-        assert _run("show", "0", "--log", directory) == 0  # a look, which is an entry
-        _wait_for_lines(out, SIZE + 2)
+        yield errors
         process.send_signal(2)
         assert process.wait(10) == 0
     finally:
         process.kill()
         process.wait(10)
         assert process.stderr is not None
-        error = process.stderr.read()
+        errors.append(process.stderr.read())
         process.stderr.close()
-    # Interrupted right after a line was written, it hasn't moved the cursor yet, and would write that line again.
-    assert error in [f"stopped before index {index}\n" for index in (SIZE + 1, SIZE + 2)]
-    assert _run("export", "check", out, "--log", directory) == 0
+
+
+def _wait_for_cursor(directory: Path) -> None:
+    for _ in range(1200):
+        if list((directory / DIRECTORY).glob("*.lock")):
+            return
+        time.sleep(0.025)
+    pytest.fail("expected an export to begin")
 
 
 def _wait_for_lines(path: Path, count: int) -> None:

@@ -21,7 +21,7 @@ from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from tests.audit.export.examples import EXAMPLES, ORIGIN
 
-FIRST = LeafIndex(0)
+FIRST, PLACE = LeafIndex(0), "lines somewhere"
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Recorder:
 
 
 def _deliver(log: AuditLog, destination: Recorder | AppendedFile, start: int = 0, batch: int = 4) -> int:
-    with Cursor(log.config.directory, "siem", ORIGIN) as cursor:
+    with Cursor(log.config.directory, "siem", ORIGIN, PLACE) as cursor:
         return deliver(log.storage, destination, cursor, start=LeafIndex(start), proofs=False, batch=batch)
 
 
@@ -75,22 +75,29 @@ def test_a_start_applies_to_a_new_cursor_only(full_log: AuditLog) -> None:
 def test_two_destinations_have_a_cursor_each(full_log: AuditLog) -> None:
     recorder = Recorder()
     _deliver(full_log, recorder)
-    with Cursor(full_log.config.directory, "other", ORIGIN) as cursor:
+    with Cursor(full_log.config.directory, "other", ORIGIN, PLACE) as cursor:
         assert cursor.next is None
 
 
 def test_a_cursor_is_held_by_one_process(full_log: AuditLog) -> None:
     directory = full_log.config.directory
-    with Cursor(directory, "siem", ORIGIN), pytest.raises(ExportError, match="another export holds it"):
-        Cursor(directory, "siem", ORIGIN)
-    with Cursor(directory, "siem", ORIGIN):
+    with Cursor(directory, "siem", ORIGIN, PLACE), pytest.raises(ExportError, match="another export holds it"):
+        Cursor(directory, "siem", ORIGIN, PLACE)
+    with Cursor(directory, "siem", ORIGIN, PLACE):
         pass
 
 
 def test_a_cursor_of_another_log_is_refused(full_log: AuditLog) -> None:
     _deliver(full_log, Recorder())
     with pytest.raises(ExportError, match="expected one of another/log"):
-        Cursor(full_log.config.directory, "siem", "another/log")
+        Cursor(full_log.config.directory, "siem", "another/log", PLACE)
+
+
+def test_a_cursor_delivers_to_no_other_destination(full_log: AuditLog) -> None:
+    _deliver(full_log, Recorder())
+    for other in ("lines elsewhere", "rows somewhere"):
+        with pytest.raises(ExportError, match="another's; take another name"):
+            Cursor(full_log.config.directory, "siem", ORIGIN, other)
 
 
 def test_a_log_that_was_rolled_back_is_not_exported(full_log: AuditLog) -> None:
@@ -129,7 +136,7 @@ def test_a_cursor_that_cannot_be_read_stops_the_export(full_log: AuditLog, conte
 @pytest.mark.parametrize("name", ["", "../head", "a/b", ".hidden", "x" * 101])
 def test_a_name_leads_nowhere_else(full_log: AuditLog, name: str) -> None:
     with pytest.raises(ExportError, match="as name"):
-        Cursor(full_log.config.directory, name, ORIGIN)
+        Cursor(full_log.config.directory, name, ORIGIN, PLACE)
 
 
 def test_records_carry_proofs_that_hold(full_log: AuditLog) -> None:
@@ -153,6 +160,25 @@ def test_an_appended_file_loses_a_line_that_was_cut_short_and_nothing_else(full_
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("left", [None, 0, 100])
+def test_a_file_that_is_gone_or_was_cut_is_not_gone_on_with(
+    full_log: AuditLog, tmp_path: Path, make_entry, left: int | None
+) -> None:
+    path = tmp_path / "siem.log"
+    destination = AppendedFile(path, _index_line)
+    _deliver(full_log, destination)
+    whole = path.read_bytes()
+    path.unlink() if left is None else os.truncate(path, left)
+    full_log.append(*make_entry(full_log))
+    with pytest.raises(
+        ExportError, match=f"expected the {len(whole)} bytes that were exported before, got {left or 0}"
+    ):
+        _deliver(full_log, destination)
+    assert (path.stat().st_size if path.exists() else None) == left
+    path.write_bytes(whole)
+    assert _deliver(full_log, destination) == 1
+
+
 def test_a_written_file_is_complete_or_absent(full_log: AuditLog, tmp_path: Path) -> None:
     path = tmp_path / "out.ndjson"
 
@@ -162,9 +188,9 @@ def test_a_written_file_is_complete_or_absent(full_log: AuditLog, tmp_path: Path
         return _index_line(record)
 
     with pytest.raises(ExportError):
-        write_file(path, full_log.storage, fails_late, start=FIRST, proofs=False)
+        write_file(path, read_records(full_log.storage, FIRST), fails_late)
     assert [found.name for found in tmp_path.iterdir()] == ["log"]
-    assert write_file(path, full_log.storage, _index_line, start=LeafIndex(3), proofs=False) == len(EXAMPLES) - 3
+    assert write_file(path, read_records(full_log.storage, LeafIndex(3)), _index_line) == len(EXAMPLES) - 3
     assert path.read_bytes().count(b"\n") == len(EXAMPLES) - 3
 
 
@@ -179,7 +205,7 @@ directory, out = Path(sys.argv[1]), Path(sys.argv[2])
 storage = open_storage(directory)
 lines = lambda record: f"{record.index} {record.leaf_hex}\\n".encode()
 print("begun", flush=True)
-with Cursor(directory, "siem", sys.argv[3]) as cursor:
+with Cursor(directory, "siem", sys.argv[3], "lines somewhere") as cursor:
     deliver(storage, AppendedFile(out, lines), cursor, start=LeafIndex(0), proofs=False, batch=1)
 print("done", flush=True)
 """
