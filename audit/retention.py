@@ -22,6 +22,7 @@ from audit.storage import KeptPayload
 DEFAULT_YEARS = 10
 FLOOR_YEARS = 6
 FLOOR = timedelta(days=183)
+LONGEST_YEARS = 1000  # what is kept for longer would begin before years have four digits
 ENDED = "ended"
 _LONGEST_YEAR_DAYS = 366
 
@@ -35,13 +36,16 @@ class RetentionRule:
     law: str = ""
 
     def __post_init__(self) -> None:
-        """Raises RetentionError where the rule would let records go too early."""
+        """Raises RetentionError where the rule would let records go too early, or reckons with years that there aren't."""
         if self.floor_years < FLOOR_YEARS and not self.law:
             message = (
                 f"retention: expected a floor of {FLOOR_YEARS} years where no law is named, got {self.floor_years:g}"
             )
             raise RetentionError(message)
         floor_years = max(self.floor_years, FLOOR.days / _LONGEST_YEAR_DAYS)
+        if self.years > LONGEST_YEARS:
+            message = f"retention: expected at most {LONGEST_YEARS} years, got {self.years:g}"
+            raise RetentionError(message)
         if not self.years >= floor_years:
             message = f"retention: expected at least {floor_years:g} years, got {self.years:g}"
             raise RetentionError(message)

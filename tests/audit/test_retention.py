@@ -41,6 +41,13 @@ def test_retention_rules_that_keep_long_enough_hold(years: float, floor_years: f
     assert RetentionRule(years, floor_years, law).years == years
 
 
+@pytest.mark.parametrize("years", [1000.5, 3000, float("inf")])
+def test_retention_of_more_years_than_the_calendar_has_is_refused(years: float) -> None:
+    with pytest.raises(RetentionError, match="expected at most 1000 years, got"):
+        RetentionRule(years)
+    assert RetentionRule(1000).latest_due(NOW) == "1036-03-01T08:00:00.000000Z"
+
+
 def test_retention_ends_after_ten_years_to_the_microsecond() -> None:
     rule = RetentionRule()
     assert rule.check_ended("2026-03-01T08:00:00.000000Z", NOW, None) == "ended"
