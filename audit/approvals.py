@@ -3,7 +3,7 @@ r"""Four eyes: what officers sign before patients' keys and payloads are destroy
 A request and its approvals are one signed note (`audit.note`), a signature line from each officer over the same text:
 
     bedside-approval/v1\n
-    <kind>\n                     erase, retention, hold-place, hold-release
+    <kind>\n                     erase, retention, hold-place, hold-release; withdraw, of any of these
     <request id>\n               32 hex digits; also the id of the entry that records what was done
     <tenant>\n
     <subject digest>\n           64 hex digits: SHA-256 over a salt and what is asked for, never an identifier
@@ -25,8 +25,9 @@ from audit.errors import ApprovalError, AuditError, FormatError
 from audit.note import ED25519, Note, Signer, VerifierKey, format_note, open_note, parse_note, sign_note
 
 ERASE, RETENTION, HOLD_PLACE, HOLD_RELEASE = "erase", "retention", "hold-place", "hold-release"
-# How many officers each kind takes; a hold only keeps, so one may place it.
-KINDS = {ERASE: 2, RETENTION: 2, HOLD_PLACE: 1, HOLD_RELEASE: 2}
+WITHDRAW = "withdraw"
+# How many officers each kind takes; a hold only keeps, so one may place it, and so does a withdrawal.
+KINDS = {ERASE: 2, RETENTION: 2, HOLD_PLACE: 1, HOLD_RELEASE: 2, WITHDRAW: 1}
 ROLES = ("privacy-officer", "reviewer", "auditor", "administrator")
 PRIVACY_OFFICER = ROLES[0]
 SALT_BYTES = 32
@@ -147,7 +148,7 @@ def sign_request(request: ApprovalRequest, signer: Signer, officers: Sequence[Of
         ApprovalError: the key is no privacy officer's.
         FormatError: a field is out of form.
     """
-    _check_may_sign(signer, officers)
+    check_may_sign(signer, officers)
     return sign_note(format_request(request), [signer])
 
 
@@ -158,7 +159,7 @@ def countersign(note: bytes, request: ApprovalRequest, signer: Signer, officers:
         ApprovalError: the key is no privacy officer's, or signed already; or the note isn't about this request, or not signed.
     """
     names = {officer.name for officer in check_signed(note, request, officers, at_least=1)}
-    _check_may_sign(signer, officers)
+    check_may_sign(signer, officers)
     if signer.verifier_key.name in names:
         message = f"approval: {signer.verifier_key.name} signed already, another officer has to approve"
         raise ApprovalError(message)
@@ -203,7 +204,8 @@ def check_approved(note: bytes, request: ApprovalRequest, officers: Sequence[Off
     return check_signed(note, request, officers, at_least=KINDS[request.kind])
 
 
-def _check_may_sign(signer: Signer, officers: Sequence[Officer]) -> None:
+def check_may_sign(signer: Signer, officers: Sequence[Officer]) -> None:
+    """Returns if it is a registered privacy officer's key; raises ApprovalError."""
     key = signer.verifier_key
     found = [officer for officer in officers if officer.vkey == key]
     if not found:

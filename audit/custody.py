@@ -3,40 +3,46 @@
     requested -> approved -> running -> taken -> recorded -> done             withdrawn: from requested or approved
 
 A request lies in the vault's store, its subjects as lookups and never as identifiers. What officers sign is made anew from
-that row each time (`audit.approvals`), so a row that was changed no longer fits its signatures. `running` begins when an
-erasure can't be taken back, `taken` when its payloads are gone, `recorded` when the log has the entry, and a request is
-`done` when no copy is left and its subjects are forgotten too.
+that row each time (`audit.approvals`), so a row that was changed no longer fits its signatures. Each subject is signed as a
+digest under a salt of its own: where another request erased one of them, its lookup and salt go and the signatures still hold.
+What is found on the way is sealed, with the state, under the log's index key: whoever writes in the vault alone can't move a
+request on, or say what an erasure took.
+
+`running` begins when an erasure can't be taken back, `taken` when its payloads are gone, `recorded` when the log has the
+entry, and a request is `done` when no copy is left and its subjects are forgotten too.
 
 What each kind does is in `erasure` and `holds`; a further kind is a module like these and a line in `audit.commands.custody`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import hmac
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
 
 from audit.approvals import (
+    HOLD_PLACE,
     KINDS,
     SALT_BYTES,
+    WITHDRAW,
     ApprovalRequest,
     Officer,
     check_approved,
     check_signed,
     countersign,
-    digest_subjects,
     parse_request,
     sign_request,
 )
 from audit.commitments import Digest, keyed_digest
+from audit.custody_body import Asked, Body, blind, digest_asked, format_body, parse_body
 from audit.entry import Entry, format_time, parse_entry
 from audit.errors import ApprovalError, CustodyError, EntryConflictError, FormatError
-from audit.fields import EntryId, Hex256, Timestamp
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.note import Signer, parse_note
 from audit.retention import RetentionRule
+from audit.storage import Storage
 from audit.storage.vault_store import CustodyRequest, VaultStore
 from audit.vault import Vault, patient_subject
 
@@ -49,52 +55,7 @@ REQUESTED, APPROVED, RUNNING, TAKEN, RECORDED, DONE, WITHDRAWN = (
     "done",
     "withdrawn",
 )
-_Salt = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 UNFINISHED = (APPROVED, RUNNING, TAKEN, RECORDED)
-
-
-class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a request holds beside its subjects; hex where it is bytes.
-
-    `note` is the signed text. `keys`, `payloads` (key and index of each), `holds` and `until` are what is asked for, signed by
-    their digest. The rest is found on the way: `plan` the keys that an erasure began with, `retention` how it met the duty,
-    `payload_count` and `erased` what its entry says of the payloads; `entry_ids` and `patients` what the entries of each
-    hold say.
-    """
-
-    note: str
-    salt: _Salt
-    keys: tuple[int, ...] = ()
-    payloads: tuple[tuple[int, int], ...] = ()
-    holds: tuple[EntryId, ...] = ()
-    until: Timestamp | None = None
-    erasure_salt: _Salt = ""
-    plan: tuple[int, ...] = ()
-    retention: str = ""
-    payload_count: int = 0
-    erased: str = ""
-    entry_ids: tuple[EntryId, ...] = ()
-    patients: tuple[Hex256, ...] = ()
-
-    def forgotten(self) -> "Body":
-        """What stays once all is done: who signed what, and nothing by which a patient could be told."""
-        return Body(note=self.note, salt="", retention=self.retention, payload_count=self.payload_count)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What one officer asks for: about which subjects (lookups), on what else, and why; `reason` and `override` are codes."""
-
-    kind: str
-    reason: str
-    subjects: tuple[bytes, ...] = ()
-    override: str | None = None
-    keys: tuple[int, ...] = ()
-    payloads: tuple[tuple[int, int], ...] = ()
-    holds: tuple[str, ...] = ()
-    until: str | None = None
-    entry_ids: tuple[str, ...] = ()
-    patients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +64,7 @@ class Custody:
 
     `reached` is told each step once it is durable, at times under the log's lock: it must not append.
     An entry that was under way when its patient's key was destroyed has `settle_s` to arrive, so that its payload goes too.
+    `previous` are the stores of the epochs before the log, the nearest first, as far as they are given.
     """
 
     log: AuditLog
@@ -113,6 +75,7 @@ class Custody:
     random_bytes: Callable[[int], bytes]
     settle_s: float
     reached: Callable[[str], None] = lambda _step: None
+    previous: tuple[Storage, ...] = ()
 
     @property
     def tenant(self) -> str:
@@ -146,6 +109,7 @@ def submit(custody: Custody, asked: Asked, signer: Signer) -> CustodyRequest:
     body = Body(
         note="",
         salt=custody.random_bytes(SALT_BYTES).hex(),
+        subjects=tuple(blind(custody.random_bytes(SALT_BYTES), lookup) for lookup in subjects),
         keys=asked.keys,
         payloads=asked.payloads,
         holds=asked.holds,
@@ -159,23 +123,30 @@ def submit(custody: Custody, asked: Asked, signer: Signer) -> CustodyRequest:
         kind=asked.kind,
         request_id=row.id,
         tenant=custody.tenant,
-        subjects=_digest(row, body),
+        subjects=digest_asked(row, body),
         reason=asked.reason,
         created=row.created,
         override=asked.override,
     )
     body = msgspec.structs.replace(body, note=sign_request(request, signer, custody.officers).decode())
-    row = replace(row, body=format_body(body))
-    row = replace(row, state=_state(custody, row))
+    row = replace(row, state=_state(custody, replace(row, body=format_body(body))))
+    row = replace(row, body=_sealed(custody, row, row.state, body))
     custody.store.put_request(row)
     custody.reached(row.state)
     return row
 
 
 def approve(
-    custody: Custody, request_id: str, signer: Signer, subjects: Sequence[bytes] | None = None
+    custody: Custody,
+    request_id: str,
+    signer: Signer,
+    subjects: Sequence[bytes] | None = None,
+    *,
+    rotate: str | None = None,
 ) -> CustodyRequest:
     """The request with one more officer's signature; `subjects` where the officer brings a list of their own to compare.
+
+    With `rotate` (a token's URI, or "") an erasure is to be followed by another wrapping key.
 
     Raises:
         ApprovalError: signed already by this officer, no privacy officer's key, or another list of subjects.
@@ -191,22 +162,37 @@ def approve(
     body = parse_body(row)
     note = countersign(body.note.encode(), signed_request(custody, row), signer, custody.officers)
     body = msgspec.structs.replace(body, note=note.decode())
+    if rotate is not None:
+        body = msgspec.structs.replace(body, rotate=rotate, rotate_from=custody.log.keys.wrapper.key_id)
     return advance(custody, row, _state(custody, replace(row, body=format_body(body))), body)
 
 
-def withdraw(custody: Custody, request_id: str) -> None:
-    """Ends a request of which nothing has been carried out.
+def withdraw(custody: Custody, request_id: str, signer: Signer) -> None:
+    """Ends a request of which nothing has been carried out; any one privacy officer may.
 
     Raises:
-        CustodyError: no such request, or it is past that.
+        ApprovalError: the key is no privacy officer's.
+        CustodyError: no such request, or it is past that: it has begun, the log tells of it, or a hold was placed.
     """
     row = find(custody, request_id)
     if row.state not in (REQUESTED, APPROVED):
         message = f"request {request_id}: expected one that hasn't begun, got one that is {row.state}"
         raise CustodyError(message)
-    advance(custody, row, WITHDRAWN, parse_body(row).forgotten())
-    custody.store.forget_subjects(row.id)
+    body = parse_body(row)
+    if any(custody.log.index_of(entry_id) is not None for entry_id in (row.id, *body.entry_ids)):
+        message = f"request {request_id}: the log tells of it already; `resume` completes it"
+        raise CustodyError(message)
+    if row.kind == HOLD_PLACE and any(hold.hold in body.holds for hold in custody.store.holds()):
+        message = f"request {request_id}: its hold is in force already; `resume` completes it"
+        raise CustodyError(message)
+    withdrawal = sign_request(replace(signed_request(custody, row), kind=WITHDRAW), signer, custody.officers)
+    end(custody, row, msgspec.structs.replace(body, withdrawal=withdrawal.decode()))
     custody.store.scrub()
+
+
+def end(custody: Custody, row: CustodyRequest, body: Body) -> None:
+    """Has the request forget its subjects, and be withdrawn. `scrub` must follow."""
+    advance(custody, row, WITHDRAWN, body.forgotten(), forget=row.subjects)
 
 
 def find(custody: Custody, request_id: str) -> CustodyRequest:
@@ -218,14 +204,46 @@ def find(custody: Custody, request_id: str) -> CustodyRequest:
     return row
 
 
-def advance(custody: Custody, row: CustodyRequest, state: str, body: Body) -> CustodyRequest:
-    """The request in its next state; raises CustodyError where another process was faster."""
-    data = format_body(body)
-    if not custody.store.set_request_state(row.id, row.state, state, data):
+def advance(
+    custody: Custody, row: CustodyRequest, state: str, body: Body, forget: Collection[bytes] = ()
+) -> CustodyRequest:
+    """The request in its next state, without the subjects `forget`; raises CustodyError where another process was faster."""
+    data = _sealed(custody, row, state, body)
+    if not custody.store.set_request_state(row.id, row.state, state, data, tuple(forget)):
         message = f"request {row.id}: another process is at it"
         raise CustodyError(message)
     custody.reached(state)
-    return replace(row, state=state, body=data)
+    left = tuple(lookup for lookup in row.subjects if lookup not in forget)
+    return replace(row, state=state, body=data, subjects=left)
+
+
+def forget_in(custody: Custody, row: CustodyRequest, lookups: Collection[bytes]) -> None:
+    """Has a request that waits forget these of its subjects, or end where it is about nobody else. `scrub` must follow.
+
+    Raises:
+        CustodyError: another process was faster.
+    """
+    gone = {lookup for lookup in row.subjects if lookup in lookups}
+    if not gone:
+        return
+    body = parse_body(row)
+    if len(gone) == len(row.subjects):
+        end(custody, row, body)
+        return
+    known = iter(row.subjects)
+    subjects = tuple(("", made) if salt and next(known) in gone else (salt, made) for salt, made in body.subjects)
+    advance(custody, row, row.state, msgspec.structs.replace(body, subjects=subjects), forget=gone)
+
+
+def check_seal(custody: Custody, row: CustodyRequest) -> None:
+    """Returns if this state and what was found on the way are what a custodian wrote.
+
+    Raises:
+        CustodyError: somebody changed the row who has not the log's keys, or it is of an older version.
+    """
+    if not hmac.compare_digest(row.body, _sealed(custody, row, row.state, parse_body(row))):
+        message = f"request {row.id}: what the vault says of it was changed; restore the vault, or ask for it anew"
+        raise CustodyError(message)
 
 
 def signers_of(custody: Custody, row: CustodyRequest) -> tuple[Officer, ...]:
@@ -241,7 +259,7 @@ def signed_request(custody: Custody, row: CustodyRequest) -> ApprovalRequest:
         kind=row.kind,
         request_id=row.id,
         tenant=custody.tenant,
-        subjects=_digest(row, body),
+        subjects=digest_asked(row, body),
         reason=written.reason,
         created=row.created,
         override=written.override,
@@ -277,20 +295,6 @@ def record(custody: Custody, entry: Entry) -> LeafIndex:
     return found
 
 
-def format_body(body: Body) -> bytes:
-    """The JSON of `body`."""
-    return msgspec.json.encode(body)
-
-
-def parse_body(row: CustodyRequest) -> Body:
-    """The body of `row`; raises CustodyError where it can't be read."""
-    try:
-        return msgspec.json.decode(row.body, type=Body)
-    except msgspec.DecodeError:
-        message = f"request {row.id}: unreadable"
-        raise CustodyError(message) from None
-
-
 def _state(custody: Custody, row: CustodyRequest) -> str:
     """The state of a request that hasn't begun: approved as soon as enough officers have signed."""
     note = parse_body(row).note.encode()
@@ -298,12 +302,8 @@ def _state(custody: Custody, row: CustodyRequest) -> str:
     return APPROVED if len(signed) >= KINDS[row.kind] else REQUESTED
 
 
-def _digest(row: CustodyRequest, body: Body) -> Digest:
-    """The digest of all that is asked for, each with a word of its own before it."""
-    asked = [b"subject " + lookup for lookup in row.subjects]
-    asked += [b"key %d" % key_ref for key_ref in body.keys]
-    asked += [b"payload %d %d" % payload for payload in body.payloads]
-    asked += [b"hold " + hold.encode() for hold in body.holds]
-    if body.until is not None:
-        asked.append(b"until " + body.until.encode())
-    return digest_subjects(bytes.fromhex(body.salt), asked)
+def _sealed(custody: Custody, row: CustodyRequest, state: str, body: Body) -> bytes:
+    """The body as it is stored in this state, with a seal over both."""
+    bare = msgspec.structs.replace(body, seal="")
+    data = f"{row.id}\n{row.kind}\n{state}\n".encode() + format_body(bare)
+    return format_body(msgspec.structs.replace(bare, seal=keyed_digest(custody.log.keys.index_key, "custody", data)))

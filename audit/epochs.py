@@ -11,7 +11,7 @@ the epoch began from stays. Until (5) the old directory holds everything, so a b
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,9 +37,10 @@ from audit.log import CLOSED_FILE, FIRST, AuditLog, LogConfig, create_log
 from audit.note import VerifierKey, parse_note
 from audit.operators import present_operator
 from audit.private_files import sync_directory, write_key_file
-from audit.storage import Scan
+from audit.storage import Erasure, Scan
 from audit.storage.opening import open_storage, read_place, write_place
 from audit.storage.vault_sqlite import VAULT_FILE, VAULT_LOCK_FILE
+from audit.tombstones import find_taken
 from audit.verify import LogReport, Trust, verify_log
 
 COMPROMISE = "key-compromise"
@@ -106,8 +107,12 @@ def begin_epoch(
     return EpochReport(origin, key, parse_checkpoint(parse_note(previous.encode()).text))
 
 
-def verify_link(first_entry: bytes, origin: str, scan: Scan, keys: tuple[VerifierKey, ...]) -> LinkReport:
+def verify_link(
+    first_entry: bytes, origin: str, scan: Scan, keys: tuple[VerifierKey, ...], erasures: Sequence[Erasure] = ()
+) -> LinkReport:
     """The report of the epoch before the log `origin` that begins with `first_entry`; `scan` and `keys` are the old one's.
+
+    `erasures` are those of the later logs, verified, which may have taken payloads of the old one.
 
     (1) the entry is an epoch/v1 of this origin, which follows the one it names;
     (2) the checkpoint it names is one that the old log holds, verbatim;
@@ -125,7 +130,8 @@ def verify_link(first_entry: bytes, origin: str, scan: Scan, keys: tuple[Verifie
     if entry.origin != origin or following_origin(previous.origin) != origin:
         reason = f"expected {following_origin(previous.origin)} after {previous.origin}, got {origin}"
         raise VerificationError("epoch", reason, 0)
-    report = verify_log(scan, Trust(keys, previous.origin, (note,)))  # (3)
+    taken = tuple(find_taken(erasures, previous.origin))
+    report = verify_log(scan, Trust(keys, previous.origin, (note,), taken_later=taken))  # (3)
     stored = next((one.note for one in scan.checkpoints() if one.size == previous.size), None)
     if stored != note:  # (2)
         raise VerificationError("epoch", f"the log before has another checkpoint of size {previous.size}", 0)

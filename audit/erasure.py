@@ -2,23 +2,23 @@
 
 An approved request is carried out in these steps; each can be done again, so a crash anywhere is mended by doing what follows:
 
-(1) the officers' signatures hold, over this request, to the letter;
-(2) under the log's lock: no legal hold is in force on anyone concerned, and the duty to keep the newest payload has ended,
-    or a law that the tenant names lets it be cut short; the keys found are noted (`running`);
+(1) the officers' signatures hold, over this request and the keys it is about, to the letter;
+(2) under the log's lock: no legal hold is in force on anyone concerned, by the vault or by the log, and the duty to keep the
+    newest payload has ended, or a law that the tenant names lets it be cut short; what was found is noted (`running`);
 (3) still under the lock: the wrapped keys are destroyed. From here on nobody can read what was under them;
-(4) entries under way have a moment to arrive; then the payloads are taken, some at a time, for the log waits meanwhile. With
-    the last of them, under the same lock, their number and digest are noted (`taken`), so that the entry is sure to fit;
+(4) entries under way have a moment to arrive; then the payloads are taken, those of earlier epochs first, some at a time, for
+    the log waits meanwhile. With the last of them, under the same lock, their number and digest are noted (`taken`), so that
+    the entry is sure to fit;
 (5) the erasure/v1 entry, whose id is the request's, goes into the log (`recorded`);
-(6) the subjects are forgotten, and both stores leave no copy in their own files (`done`).
+(6) the subjects are forgotten, here and in every other request, and both stores leave no copy in their own files (`done`).
 
 Keys of patients who come back are new ones: nothing links them to what was erased. What retention lets go is erased in the
 same way; there single payloads go where their patient has newer ones.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import takewhile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -29,29 +29,34 @@ from audit.custody import (
     APPROVED,
     DONE,
     RECORDED,
+    REQUESTED,
     RUNNING,
     TAKEN,
-    Asked,
-    Body,
     Custody,
     advance,
+    check_seal,
     find,
-    parse_body,
+    forget_in,
     record,
     signers_of,
     submit,
     written_request,
 )
+from audit.custody_body import Asked, Body, parse_body
+from audit.custody_epochs import Epoch, EpochPayload, check_reach, epoch_of, epochs, kept_payloads, kept_under
 from audit.entry import format_time, read_header
 from audit.entry_custody import ErasureEntry
-from audit.errors import CustodyError, HoldError, StorageError
+from audit.errors import CustodyError, PayloadError, StorageError
+from audit.held import check_not_held, held_key_refs, logged_holds, placed_since
 from audit.log import read_entry
 from audit.merkle import LeafIndex
 from audit.note import Signer
+from audit.payloads import PayloadContext, open_payload
 from audit.retention import Due, find_due
-from audit.storage import Erasure, KeptPayload, Transaction
-from audit.storage.vault_store import CustodyRequest
-from audit.tombstones import digest_erased
+from audit.storage import Erasure, Transaction
+from audit.storage.vault_store import CustodyRequest, WrappedKey
+from audit.tombstones import TakenPart, digest_erased
+from audit.vault import patient_subject
 
 KEYS_AT_A_TIME = 50
 PAYLOADS_AT_A_TIME = 500
@@ -66,20 +71,24 @@ def request_erasure(
     """The new request to erase these patients, whose places in the list errors name.
 
     Raises:
-        CustodyError: none given, or one of whom there is no record.
+        CustodyError: none given, or one of whom there is no record; records may lie in an epoch that isn't given.
+        PayloadError: a key was altered.
         HoldError, RetentionError: it would be refused as things are.
         ApprovalError: the key is no privacy officer's.
     """
-    lookups = custody.lookups(patient_ids)
-    keys = [custody.store.key(lookup) for lookup in lookups]
+    keys = [custody.vault.find(patient_subject(patient_id)) for patient_id in patient_ids]
     missing = [str(place) for place, key in enumerate(keys, start=1) if key is None]
     if missing or not keys:
         message = f"line {', '.join(missing)}: no record of this patient" if missing else "expected a patient, got none"
         raise CustodyError(message)
-    key_refs = [key.key_ref for key in keys if key is not None]
-    _check_holds(custody, key_refs)
-    custody.rule.check_ended(max(_times(custody, key_refs, ()), default=None), custody.clock(), override)
-    return submit(custody, Asked(ERASE, reason, lookups, override), signer)
+    key_refs = tuple(dict.fromkeys(key.ref for key in keys if key is not None))
+    lookups = custody.lookups(patient_ids)
+    check_reach(custody, _keys_there(custody, key_refs).values())
+    for key_ref in key_refs:
+        _check_opens(custody, key_ref)
+    check_not_held(custody, key_refs, lookups, logged_holds(custody))
+    custody.rule.check_ended(max(_times(custody, key_refs), default=None), custody.clock(), override)
+    return submit(custody, Asked(ERASE, reason, lookups, override, keys=key_refs), signer)
 
 
 def request_retention(custody: Custody, signer: Signer, reason: str, limit: int) -> CustodyRequest | None:
@@ -87,38 +96,37 @@ def request_retention(custody: Custody, signer: Signer, reason: str, limit: int)
 
     Raises:
         ApprovalError: the key is no privacy officer's.
+        CustodyError: records may lie in an epoch that isn't given.
     """
     due = due_payloads(custody, limit)
     if not due.key_refs and not due.payloads:
         return None
-    payloads = tuple((payload.key_ref, int(payload.index)) for payload in due.payloads)
-    return submit(custody, Asked(RETENTION, reason, keys=due.key_refs, payloads=payloads), signer)
+    payloads = tuple(
+        (payload.key_ref, int(payload.index), payload.epoch)
+        for payload in due.payloads
+        if isinstance(payload, EpochPayload)
+    )
+    keys = _keys_there(custody, due.key_refs)
+    check_reach(custody, keys.values())
+    lookups = tuple(key.lookup for key in keys.values())
+    return submit(custody, Asked(RETENTION, reason, lookups, keys=tuple(keys), payloads=payloads), signer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The keys whose payloads stay: held, or not there, so that nobody can tell whether they are held."""
+
+    custody: Custody
+    held: dict[int, str]
+
+    def __contains__(self, key_ref: object) -> bool:
+        return key_ref in self.held or not isinstance(key_ref, int) or self.custody.store.key_at(key_ref) is None
 
 
 def due_payloads(custody: Custody, limit: int) -> Due:
     """What may go, at most `limit` payloads."""
     latest = custody.rule.latest_due(custody.clock())
-    return find_due(kept_payloads(custody), latest, held_key_refs(custody), limit)
-
-
-def kept_payloads(custody: Custody, key_ref: int = 0, page_size: int = 1000) -> Iterator[KeptPayload]:
-    """Every payload that is still there, in order of key and index, from `key_ref` on; constant memory."""
-    after = -1
-    while page := custody.log.storage.kept_payloads(key_ref, after, page_size):
-        yield from page
-        key_ref, after = page[-1].key_ref, page[-1].index
-
-
-def held_key_refs(custody: Custody) -> dict[int, str]:
-    """The keys on which a hold is in force now, with its name."""
-    now = custody.now()
-    found = {}
-    for hold in custody.store.holds():
-        if hold.until is None or hold.until > now:
-            key = custody.store.key(hold.lookup)
-            if key is not None:
-                found[key.key_ref] = hold.hold
-    return found
+    return find_due(kept_payloads(custody), latest, _Kept(custody, held_key_refs(custody)), limit)
 
 
 def carry_out(custody: Custody, request_id: str) -> LeafIndex:
@@ -137,6 +145,8 @@ def carry_out(custody: Custody, request_id: str) -> LeafIndex:
         raise CustodyError(message)
     if row.state in (APPROVED, RUNNING):
         signers_of(custody, row)  # (1)
+    check_seal(custody, row)
+    if row.state in (APPROVED, RUNNING):
         row = _destroy(custody, row)  # (2), (3)
         time.sleep(custody.settle_s)
         row = _take(custody, row)  # (4)
@@ -152,54 +162,139 @@ def carry_out(custody: Custody, request_id: str) -> LeafIndex:
 
 def _destroy(custody: Custody, row: CustodyRequest) -> CustodyRequest:
     body, override = parse_body(row), written_request(row).override
-    plan = body.plan if row.state == RUNNING else _plan(custody, row, body)
-    left = {key_ref for key_ref in plan if custody.store.key_at(key_ref) is not None}
-    concerned = [*left, *(key_ref for key_ref, _ in body.payloads)]
+    keys = _keys_to_destroy(custody, row, body)
     size = custody.log.storage.newest_checkpoint().size
-    times = _times(custody, left, (LeafIndex(index) for _, index in body.payloads))
-    _check_holds(custody, concerned)
+    concerned = {*body.keys, *(key_ref for key_ref, _, _ in body.payloads)}
+    check_not_held(custody, concerned, row.subjects, logged_holds(custody))
+    times = _concerned_times(custody, body, keys)
     custody.rule.check_ended(max(times, default=None), custody.clock(), override)
     with custody.log.storage.exclusive() as transaction:  # from here on only what came since has to be looked at
-        _check_holds(custody, concerned)
-        times += _times(custody, (), (index for index in _since(size, transaction) if _key_ref(custody, index) in left))
+        check_not_held(custody, concerned, row.subjects, placed_since(custody, size))
+        times += _entry_times(
+            custody, (index for index in _since(size, transaction) if _key_ref(custody, index) in keys)
+        )
         met = custody.rule.check_ended(max(times, default=None), custody.clock(), override)
-        if row.state == APPROVED:
-            row = advance(custody, row, RUNNING, msgspec.structs.replace(body, plan=plan, retention=met))
-        custody.store.destroy_keys(sorted(left), custody.now())
+        if row.state == APPROVED or keys:
+            found = msgspec.structs.replace(
+                body,
+                plan=tuple(keys) if row.state == APPROVED else body.plan,
+                size=transaction.newest_checkpoint().size,
+                retention=met,
+                earlier=tuple(epoch.origin for epoch in epochs(custody)[1:]),
+            )
+            row = advance(custody, row, RUNNING, found)
+        custody.store.destroy_keys(sorted(keys), custody.now())
     custody.reached("destroyed")
     return row
 
 
-def _plan(custody: Custody, row: CustodyRequest, body: Body) -> tuple[int, ...]:
-    """The keys to destroy; a subject whose key another erasure destroyed has none."""
-    if row.kind == RETENTION:
-        return body.keys
-    keys = [custody.store.key(lookup) for lookup in row.subjects]
-    return tuple(key.key_ref for key in keys if key is not None)
+def _keys_to_destroy(custody: Custody, row: CustodyRequest, body: Body) -> dict[int, WrappedKey]:
+    """The keys that are still there of those that officers signed; one that another erasure destroyed has no payload.
+
+    Raises:
+        CustodyError: a key is gone and what is under it isn't, the plan names others than were signed, or an epoch isn't given.
+    """
+    keys = _keys_there(custody, body.keys)
+    check_reach(custody, keys.values())
+    if row.state == RUNNING:
+        if not set(body.plan) <= set(body.keys):
+            message = f"request {row.id}: its plan names keys that its officers didn't sign"
+            raise CustodyError(message)
+        given = tuple(epoch.origin for epoch in epochs(custody)[1:])
+        if body.parts is None and given != body.earlier:
+            message = f"request {row.id}: expected the epochs {', '.join(body.earlier)} (--previous)"
+            raise CustodyError(message)
+        return keys
+    for key_ref in body.keys:
+        if key_ref not in keys and next(kept_under(custody, key_ref, 1), None) is not None:
+            message = (
+                f"key {key_ref}: gone, and payloads under it aren't; another erasure runs, or the vault was altered"
+            )
+            raise CustodyError(message)
+    return keys
+
+
+def _keys_there(custody: Custody, key_refs: Iterable[int]) -> dict[int, WrappedKey]:
+    found = ((key_ref, custody.store.key_at(key_ref)) for key_ref in key_refs)
+    return {key_ref: key for key_ref, key in found if key is not None}
+
+
+def _check_opens(custody: Custody, key_ref: int) -> None:
+    """Returns if the key is the one that its payloads are under: refs could have been exchanged."""
+    payload = next(kept_under(custody, key_ref, 1), None)
+    if payload is None:
+        return
+    storage = epoch_of(custody, payload.epoch).storage
+    header, stored = read_header(read_entry(storage, payload.index)), storage.payload(payload.index)
+    if header.payload is not None and stored is not None and stored.sealed is not None:
+        try:
+            context = PayloadContext(header.id, header.type, header.tenant)
+            open_payload(custody.vault.key_at, context, header.payload, stored.sealed)
+        except PayloadError as exc:
+            message = f"key {key_ref}: doesn't open what is under it; the vault or the log's store was altered"
+            raise CustodyError(message) from exc
 
 
 def _take(custody: Custody, row: CustodyRequest) -> CustodyRequest:
     body = parse_body(row)
-    erasure = Erasure(row.id, bytes.fromhex(body.erasure_salt))
-    parts: list[tuple[Sequence[int], Sequence[tuple[int, int]]]] = [
-        *((keys, ()) for keys in _parts(body.plan, KEYS_AT_A_TIME)),
-        *(((), payloads) for payloads in _parts(body.payloads, PAYLOADS_AT_A_TIME)),
-    ] or [((), ())]  # all of it may be gone already, by another erasure
-    for place, (keys, payloads) in enumerate(parts, start=1):
+    if body.parts is None:
+        parts = [_take_earlier(custody, row, epoch) for epoch in epochs(custody)[1:]]
+        found = msgspec.structs.replace(
+            body, parts=b"".join(map(bytes, parts)).hex(), earlier_count=sum(part.count for part in parts)
+        )
+        row = advance(custody, row, RUNNING, found)
+        body = found
+    erasure = Erasure(row.id, bytes.fromhex(body.erasure_salt + (body.parts or "")))
+    own = epochs(custody)[0].number
+    parts_of = _portions(body, own)
+    for place, (keys, payloads) in enumerate(parts_of, start=1):
         with custody.log.storage.exclusive() as transaction:
-            if find(custody, row.id).state != RUNNING:
-                message = f"request {row.id}: another process is at it"
-                raise CustodyError(message)
-            held = held_key_refs(custody) if payloads else {}
-            indices = [LeafIndex(index) for key_ref, index in payloads if key_ref not in held]
-            taken = transaction.erase(erasure, key_refs=keys, indices=indices)
-            if place == len(parts):
+            taken = _erase(custody, row, erasure, transaction, keys, payloads)
+            if place == len(parts_of):
                 erased = digest_erased(erasure.salt, taken)
-                row = advance(
-                    custody, row, TAKEN, msgspec.structs.replace(body, payload_count=len(taken), erased=erased)
-                )
+                found = msgspec.structs.replace(body, payload_count=len(taken), erased=erased)
+                row = advance(custody, row, TAKEN, found)
         custody.reached("payloads")
     return row
+
+
+def _take_earlier(custody: Custody, row: CustodyRequest, epoch: Epoch) -> TakenPart:
+    """What was taken from a closed log; the salt of its tombstones is the request's alone."""
+    body = parse_body(row)
+    erasure = Erasure(row.id, bytes.fromhex(body.erasure_salt))
+    taken: Sequence[LeafIndex] = ()
+    for keys, payloads in _portions(body, epoch.number):
+        with epoch.storage.exclusive() as transaction:
+            taken = _erase(custody, row, erasure, transaction, keys, payloads)
+        custody.reached("earlier")
+    _scrub(epoch.storage.scrub)
+    return TakenPart.of(erasure, epoch.origin, taken)
+
+
+def _portions(body: Body, epoch: int) -> list[tuple[Sequence[int], Sequence[tuple[int, int]]]]:
+    """What goes at a time: the keys, then the single payloads of this epoch."""
+    payloads = [(key_ref, index) for key_ref, index, number in body.payloads if number == epoch]
+    return [
+        *((keys, ()) for keys in _parts(body.keys, KEYS_AT_A_TIME)),
+        *(((), some) for some in _parts(payloads, PAYLOADS_AT_A_TIME)),
+    ] or [((), ())]  # all of it may be gone already, by another erasure
+
+
+def _erase(
+    custody: Custody,
+    row: CustodyRequest,
+    erasure: Erasure,
+    transaction: Transaction,
+    keys: Sequence[int],
+    payloads: Sequence[tuple[int, int]],
+) -> Sequence[LeafIndex]:
+    """All that this erasure has taken from the log so far, with these; what came to be held since stays."""
+    if find(custody, row.id).state != RUNNING:
+        message = f"request {row.id}: another process is at it"
+        raise CustodyError(message)
+    held = held_key_refs(custody) if payloads else {}
+    indices = [LeafIndex(index) for key_ref, index in payloads if key_ref not in held]
+    return transaction.erase(erasure, key_refs=keys, indices=indices)
 
 
 def _record(custody: Custody, row: CustodyRequest) -> CustodyRequest:
@@ -230,12 +325,23 @@ def _forget(custody: Custody, row: CustodyRequest) -> None:
         for hold in custody.store.holds_on(lookup):
             if hold.until is not None and hold.until <= now:
                 custody.store.release_hold(hold.hold)
-    row = advance(custody, row, RECORDED, parse_body(row).forgotten())
-    custody.store.forget_subjects(row.id)
+    _forget_elsewhere(custody, row)
+    row = advance(custody, row, RECORDED, parse_body(row).forgotten(), forget=row.subjects)
     custody.reached("forgotten")
     _scrub(custody.log.storage.scrub)
     _scrub(custody.store.scrub)
     advance(custody, row, DONE, parse_body(row))
+
+
+def _forget_elsewhere(custody: Custody, row: CustodyRequest) -> None:
+    """Has other requests that wait forget these subjects, except who came back and has a key again.
+
+    One under way forgets its own when it is done.
+    """
+    gone = {lookup for lookup in row.subjects if custody.store.key(lookup) is None}
+    for other in custody.store.requests():
+        if other.id != row.id and other.state in (REQUESTED, APPROVED):
+            forget_in(custody, other, gone)
 
 
 def _scrub(scrub: Callable[[], None]) -> None:
@@ -250,24 +356,30 @@ def _scrub(scrub: Callable[[], None]) -> None:
             return
 
 
-def _check_holds(custody: Custody, key_refs: Iterable[int]) -> None:
-    held = held_key_refs(custody)
-    found = {held[key_ref] for key_ref in key_refs if key_ref in held}
-    if found:
-        raise HoldError(tuple(sorted(found)))
+def _concerned_times(custody: Custody, body: Body, keys: Collection[int]) -> list[str]:
+    """The times of what goes; under a key that is destroyed already only what wasn't still under way then."""
+    own = epochs(custody)[0].number
+    times = _times(custody, keys)
+    for key_ref in body.keys:
+        if key_ref not in keys:
+            kept = kept_under(custody, key_ref, _SHORT_PAGE)
+            times += [payload.time for payload in kept if payload.epoch != own or payload.index < body.size]
+    for _, index, epoch in body.payloads:
+        times.append(read_header(read_entry(epoch_of(custody, epoch).storage, LeafIndex(index))).time)
+    return times
 
 
-def _times(custody: Custody, key_refs: Iterable[int], indices: Iterable[LeafIndex]) -> list[str]:
-    """The newest time under each key that has payloads, and the time of each of these entries."""
-    times = [read_header(read_entry(custody.log.storage, index)).time for index in indices]
+def _times(custody: Custody, key_refs: Iterable[int]) -> list[str]:
+    """The newest time under each key that has payloads."""
+    times = []
     for key_ref in key_refs:
-        own = takewhile(partial(_is_under, key_ref), kept_payloads(custody, key_ref, _SHORT_PAGE))
+        own = kept_under(custody, key_ref, _SHORT_PAGE)
         times += [max((payload.time for payload in own), default="")]
     return [found for found in times if found]
 
 
-def _is_under(key_ref: int, payload: KeptPayload) -> bool:
-    return payload.key_ref == key_ref
+def _entry_times(custody: Custody, indices: Iterable[LeafIndex]) -> list[str]:
+    return [read_header(read_entry(custody.log.storage, index)).time for index in indices]
 
 
 def _since(size: int, transaction: Transaction) -> Iterator[LeafIndex]:

@@ -5,10 +5,18 @@ The entry says how many payloads were taken, and which, as a digest that tells n
     erased = SHA-256(salt || u64be index || ... )     the indices in rising order
 
 So nobody who can write in the store alone can make a payload vanish and call it erased: the erasure would have to be in the
-signed log, and its number and digest would have to fit. Pure.
+signed log, and its number and digest would have to fit.
+
+An erasure that took payloads of earlier epochs too can't be written into their logs, which are closed. Its salt in the log
+where it is recorded goes on with what it took there, and so the entry's digest is over that as well:
+
+    salt = 32 random bytes || for each earlier epoch: SHA-256(origin) || u64be count || erased, under the 32 bytes alone
+
+The earlier log is then verified together with the later one (`find_taken`). Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from audit.commitments import Digest
@@ -18,6 +26,39 @@ from audit.merkle import LeafIndex
 from audit.storage import Erasure
 
 _PART = "payload"
+SALT_BYTES = 32
+_COUNT_BYTES = 8
+_DIGEST_BYTES = 32
+_PART_BYTES = _DIGEST_BYTES + _COUNT_BYTES + _DIGEST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class TakenPart:
+    """What the erasure `id`, recorded in a later log, took from the log of the origin with this SHA-256."""
+
+    id: str
+    origin: bytes
+    count: int
+    erased: Digest
+
+    @classmethod
+    def of(cls, erasure: Erasure, origin: str, indices: Sequence[LeafIndex]) -> "TakenPart":
+        """The part that these payloads of the log `origin` are."""
+        return cls(erasure.id, sha256(origin.encode()).digest(), len(indices), digest_erased(erasure.salt, indices))
+
+    def __bytes__(self) -> bytes:
+        return self.origin + self.count.to_bytes(_COUNT_BYTES, "big") + bytes.fromhex(self.erased)
+
+
+def find_taken(erasures: Iterable[Erasure], origin: str) -> Iterator[TakenPart]:
+    """What these erasures took from the earlier log `origin`; they are those of a later log, which was verified."""
+    name = sha256(origin.encode()).digest()
+    for erasure in erasures:
+        for start in range(SALT_BYTES, len(erasure.salt) - _PART_BYTES + 1, _PART_BYTES):
+            part = erasure.salt[start : start + _PART_BYTES]
+            if part.startswith(name):
+                count = int.from_bytes(part[_DIGEST_BYTES:-_DIGEST_BYTES], "big")
+                yield TakenPart(erasure.id, name, count, Digest(part[-_DIGEST_BYTES:].hex()))
 
 
 def digest_erased(salt: bytes, indices: Iterable[LeafIndex]) -> Digest:
@@ -28,7 +69,8 @@ def digest_erased(salt: bytes, indices: Iterable[LeafIndex]) -> Digest:
 class Tombstones:
     """The tombstones of one log, taken in order beside its entries; memory for each erasure, not for each tombstone."""
 
-    def __init__(self, erasures: Iterable[Erasure]) -> None:
+    def __init__(self, erasures: Iterable[Erasure], later: Iterable[TakenPart] = ()) -> None:
+        self._later = {part.id: (part.count, part.erased) for part in later}
         self._open = {erasure.id: _Taken(erasure.salt) for erasure in erasures}
 
     def take(self, index: LeafIndex, erasure: str) -> None:
@@ -63,12 +105,16 @@ class Tombstones:
             raise VerificationError(_PART, message, first)
 
     def finish(self) -> None:
-        """Returns if every erasure that took a payload is in the log; call it after the last entry.
+        """Returns if every erasure that took a payload is in the log or one of the later ones; call it after the last entry.
 
         Raises:
             VerificationError: one isn't; one that was cut short is completed by `bedside audit erase resume`.
         """
-        missing = [(taken.first, name) for name, taken in self._open.items() if taken.first is not None]
+        missing = [
+            (taken.first, name)
+            for name, taken in self._open.items()
+            if taken.first is not None and (taken.count, taken.digest()) != self._later.get(name)
+        ]
         if missing:
             first, name = min(missing)
             raise VerificationError(_PART, f"missing: erasure {name} isn't in the log, or not completed", first)

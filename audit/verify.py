@@ -30,7 +30,7 @@ from audit.note import VerifierKey, parse_note
 from audit.payloads import read_key_ref
 from audit.proof import check_proof, parse_proof, proven_leaf
 from audit.storage import Scan, StoredCheckpoint, StoredEntry, StoredPayload
-from audit.tombstones import Tombstones
+from audit.tombstones import TakenPart, Tombstones
 
 ERASURE_TYPE = "erasure/v1"
 
@@ -62,7 +62,8 @@ class ReceiptReport:
 class Trust:
     """What the verifier knows beforehand: keys, the origin if it is to be one, and signed heads kept elsewhere.
 
-    Of the keys the first that the log had is enough: the log names those that came after (`audit.key_history`).
+    Of the keys the first that the log had is enough: the log names those that came after (`audit.key_history`). Of a log that
+    goes on in another epoch also what the verified logs of later ones took from it.
     """
 
     log_keys: tuple[VerifierKey, ...]
@@ -70,6 +71,7 @@ class Trust:
     heads: tuple[bytes, ...] = ()
     witness_keys: tuple[VerifierKey, ...] = ()
     check_timestamp: CheckTimestamp | None = None
+    taken_later: tuple[TakenPart, ...] = ()
 
 
 def verify_log(scan: Scan, trust: Trust) -> LogReport:
@@ -136,7 +138,7 @@ class _Walk:
         self._pending = scan.checkpoints()
         self._next = self._advance()
         self._heads = heads
-        self._tombstones = _read_tombstones(scan)
+        self._tombstones = _read_tombstones(scan, trust)
         self.anchors = AnchorCheck(scan.anchors(), self._keys, trust.witness_keys, trust.check_timestamp)
         self._frontier = Frontier()
         self._covered: Checkpoint | None = None
@@ -274,9 +276,9 @@ def _indexed(entries: Iterable[StoredEntry], walk: _Walk) -> Iterator[StoredEntr
         raise VerificationError("entry", str(exc), walk.size) from exc
 
 
-def _read_tombstones(scan: Scan) -> Tombstones:
+def _read_tombstones(scan: Scan, trust: Trust) -> Tombstones:
     try:
-        return Tombstones(scan.erasures())
+        return Tombstones(scan.erasures(), trust.taken_later)
     except StorageError as exc:
         raise VerificationError("erasures", str(exc)) from exc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,12 @@ from audit.errors import AuditError
 from audit.log import AuditLog
 from audit.note import parse_vkey
 from audit.retention import RetentionRule
+from audit.storage.opening import open_storage
 from bedside.config import Config, ConfigError
 from bedside.wiring import log_configs, now, read_config
 
-# Besides the log's deadline: by then an entry whose key was read before it was destroyed is in the log, or never will be.
-SETTLE_S = 1.0
+# Besides the deadlines of a call and of the log.
+_MARGIN_S = 1.0
 
 
 def add_custody(verbs: Any) -> None:
@@ -45,11 +46,23 @@ def open_custody(options: argparse.Namespace) -> Iterator[Custody]:
         raise ConfigError(f"--tenant: expected one of {', '.join(tenants)}, got {tenant}")
     # No clinician waits here, so the log and the vault may be waited for.
     log = AuditLog.open(replace(tenants[tenant], deadline_s=DEADLINE_S), clock=now)
-    settle_s = SETTLE_S + tenants[tenant].deadline_s
-    try:
-        yield Custody(log, log.vault, officers, rule, now, os.urandom, settle_s)
-    finally:
-        log.close()
+    with ExitStack() as resources:
+        resources.callback(log.close)
+        previous = []
+        for directory in getattr(options, "previous", ()):
+            previous.append(open_storage(directory))
+            resources.callback(previous[-1].close)
+        settle_s = settling_s(config)
+        yield Custody(log, log.vault, officers, rule, now, os.urandom, settle_s, previous=tuple(previous))
+
+
+def settling_s(config: Config) -> float:
+    """By then an entry whose key was read before it was destroyed is in the log, or never will be.
+
+    A key is read within a call, and a call is answered within the longest deadline that a client has; then the log has its own.
+    """
+    calls = [config.fhir.deadline_s, *(client.deadline_s for client in config.clients)]
+    return max(calls) + config.audit.deadline_ms / 1000 + _MARGIN_S
 
 
 def read_officers(config: Config) -> tuple[Officer, ...]:

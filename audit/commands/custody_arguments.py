@@ -50,6 +50,19 @@ def add_signature(parser: argparse.ArgumentParser, default_reason: str | None = 
     parser.add_argument("--reason", default=default_reason, required=required, metavar="CODE", help="why, for the log")
 
 
-def add_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="your key, or the pkcs11: URI of it")
+def add_previous(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--previous",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="directory of the epoch before, whose records count and go too; repeated for those before it",
+    )
+
+
+def add_key(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument(
+        "--key", type=Path, required=required, metavar="FILE", help="your key, or the pkcs11: URI of it"
+    )
     parser.add_argument("--officer", metavar="NAME", help="your name, where your key is in a token")

@@ -3,18 +3,21 @@
 import argparse
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
-from audit import erasure
 from audit.access import Look, Visitor, record_access
-from audit.approvals import ERASE, HOLD_PLACE, HOLD_RELEASE, KINDS, RETENTION, check_signed
+from audit.approvals import ERASE, HOLD_PLACE, HOLD_RELEASE, KINDS, RETENTION, WITHDRAW, check_signed
 from audit.commands.custody_arguments import read_patients
 from audit.commands.opening import ROLE
 from audit.commands.running import INVALID, VALID
 from audit.commitments import digest
-from audit.custody import DONE, RECORDED, WITHDRAWN, Custody, parse_body, signed_request, written_request
+from audit.custody import APPROVED, DONE, RECORDED, WITHDRAWN, Custody, signed_request, written_request
+from audit.custody_body import parse_body
+from audit.custody_epochs import kept_payloads
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.errors import ApprovalError, AuditError
+from audit.held import find_differences, held_key_refs
 from audit.merkle import LeafIndex
 from audit.operators import operator_name
 from audit.retention import count_years
@@ -23,6 +26,9 @@ from audit.storage.vault_store import CustodyRequest
 from audit.verify import ERASURE_TYPE
 
 ERASURES, HOLDS = (ERASE, RETENTION), (HOLD_PLACE, HOLD_RELEASE)
+AWAITED = (
+    "`erase resume --key FILE` carries it out once nothing is against it, `erase withdraw REQUEST --key FILE` ends it"
+)
 
 
 def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
@@ -32,6 +38,10 @@ def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
     _note_look(custody, "erasures", len(rows))
     for row in rows:
         print(f"{row.id}  {row.created}  {row.kind:<9}  {row.state:<9}  {written_request(row).reason}")
+        if row.state == APPROVED:
+            print(f"    not carried out: {AWAITED}")
+        if parse_body(row).rotate is not None:
+            print("    the wrapping key is to be replaced after it: `erase resume` does that where it wasn't done")
         try:
             print(f"    {_signed(custody, row)}")
         except AuditError as exc:
@@ -46,7 +56,7 @@ def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
 
 
 def list_holds(custody: Custody, arguments: argparse.Namespace) -> int:
-    """Prints each hold; with a file of patients, those on them, by line."""
+    """Prints each hold; with a file of patients, those on them, by line. Exit code 1 where log and vault differ."""
     lines: dict[bytes, int] = {}
     if arguments.patients is not None:
         lookups = custody.lookups(read_patients(arguments.patients))
@@ -61,13 +71,16 @@ def list_holds(custody: Custody, arguments: argparse.Namespace) -> int:
     for row in custody.store.requests():
         if row.kind in HOLDS and row.state not in (DONE, WITHDRAWN):
             print(f"request {row.id}  {row.created}  {row.kind}  {row.state}")
-    return VALID
+    differences = find_differences(custody)
+    for difference in differences:
+        print(f"{difference.hold}  {difference.text}")
+    return INVALID if differences else VALID
 
 
 def plan_retention(custody: Custody, _arguments: argparse.Namespace) -> int:
     """Prints how many payloads there are of each year, how many may go, and how many a hold keeps though they might."""
     latest = custody.rule.latest_due(custody.clock())
-    counts = count_years(erasure.kept_payloads(custody), latest, erasure.held_key_refs(custody))
+    counts = count_years(kept_payloads(custody), latest, held_key_refs(custody))
     _note_look(custody, "retention", sum(count.payloads for count in counts))
     print(f"kept for {custody.rule.years:g} years; due up to {latest}\nyear  payloads       due      held")
     for count in counts:
@@ -104,10 +117,18 @@ def _signed(custody: Custody, row: CustodyRequest) -> str:
     finished = row.state in (RECORDED, DONE)
     signed = check_signed(note, request, custody.officers, at_least=KINDS[row.kind] if finished else 1)
     text = "signed by " + ", ".join(officer.name for officer in signed)
+    withdrawal = parse_body(row).withdrawal
+    if withdrawal:
+        (officer, *_) = check_signed(withdrawal.encode(), replace(request, kind=WITHDRAW), custody.officers, at_least=1)
+        text += f"; withdrawn by {officer.name}"
+    elif row.state == WITHDRAWN:
+        text += "; ended, for all of its patients were erased by another request"
     if not finished:
         return text
     index = custody.log.index_of(row.id)
     entry = None if index is None else parse_entry(custody.log.entry(LeafIndex(index)))
     if not isinstance(entry, ErasureEntry) or entry.approval != digest(note):
         raise ApprovalError("the log has no entry of an erasure with these approvals")
-    return f"{text}; index {index}: {entry.subjects} keys, {entry.payloads} payloads"
+    earlier = parse_body(row).earlier_count
+    more = f", {earlier} of earlier epochs" if earlier else ""
+    return f"{text}; index {index}: {entry.subjects} keys, {entry.payloads} payloads{more}"

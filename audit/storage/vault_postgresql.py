@@ -181,7 +181,9 @@ class PostgresqlVaultStore:
         rows = self._read(f"{_REQUEST} WHERE state = $1 OR $1 IS NULL ORDER BY created, id", state)
         return [_request(row) for row in rows]
 
-    def set_request_state(self, request_id: str, before: str, after: str, body: bytes | None = None) -> bool:
+    def set_request_state(
+        self, request_id: str, before: str, after: str, body: bytes | None = None, forget: Sequence[bytes] = ()
+    ) -> bool:
         with self._writing() as session:
             done = session.row(
                 "UPDATE requests SET state = $1, body = coalesce($2, body) WHERE id = $3 AND state = $4 RETURNING id",
@@ -190,6 +192,10 @@ class PostgresqlVaultStore:
                 request_id,
                 before,
             )
+            if done is not None and forget:
+                session.rows(
+                    "DELETE FROM request_subjects WHERE id = $1 AND lookup = ANY ($2)", request_id, array(forget)
+                )
         return done is not None
 
     def forget_subjects(self, request_id: str) -> None:

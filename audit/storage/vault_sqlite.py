@@ -229,13 +229,19 @@ class SqliteVaultStore:
             finally:
                 connection.execute("COMMIT")
 
-    def set_request_state(self, request_id: str, before: str, after: str, body: bytes | None = None) -> bool:
+    def set_request_state(
+        self, request_id: str, before: str, after: str, body: bytes | None = None, forget: Sequence[bytes] = ()
+    ) -> bool:
         with self._writing() as connection:
             connection.execute(
                 "UPDATE requests SET state = ?, body = coalesce(?, body) WHERE id = ? AND state = ?",
                 (after, body, request_id, before),
             )
-            return bool(connection.changes())
+            if not connection.changes():
+                return False
+            gone = [(request_id, lookup) for lookup in forget]
+            connection.executemany("DELETE FROM request_subjects WHERE id = ? AND lookup = ?", gone)
+            return True
 
     def forget_subjects(self, request_id: str) -> None:
         with self._writing() as connection:

@@ -125,10 +125,13 @@ class VaultStore(Protocol):
         """Every request, or those in one state, by time and id."""
         ...
 
-    def set_request_state(self, request_id: str, before: str, after: str, body: bytes | None = None) -> bool:
+    def set_request_state(
+        self, request_id: str, before: str, after: str, body: bytes | None = None, forget: Sequence[bytes] = ()
+    ) -> bool:
         """Whether the request went from one state to the other; not if another was faster. `body` replaces the old one.
 
-        The two states may be the same: then only the body changes.
+        The two states may be the same: then only the body changes. In the same transaction the request loses the subjects
+        `forget`; `scrub` must follow.
         """
         ...
 

@@ -2,13 +2,16 @@ import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from audit import erasure, holds
 from audit.approvals import check_signed
 from audit.commitments import digest
-from audit.custody import Custody, approve, find, parse_body, written_request
+from audit.custody import Custody, approve, find, written_request
+from audit.custody_body import parse_body
+from audit.custody_epochs import kept_payloads, kept_under
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.errors import (
@@ -20,6 +23,7 @@ from audit.errors import (
     RetentionError,
     VerificationError,
 )
+from audit.held import check_not_held
 from audit.merkle import LeafIndex
 from audit.proof import format_proof
 from audit.retention import RetentionRule
@@ -175,14 +179,13 @@ def test_erasure_is_refused_when_the_patient_comes_back_at_the_last_moment(
     """An entry that is appended between the look at the payloads and the lock."""
     with room.custody() as custody:
         row = approve(custody, erasure.request_erasure(custody, ["p1"], ADA, "gdpr-17").id, BEN)
-        kept = erasure.kept_payloads
 
-        def kept_then_written(*arguments: object) -> object:
-            found = list(kept(*arguments))
+        def kept_then_written(*arguments: Any) -> object:
+            found = list(kept_under(*arguments))
             write(custody.log, "p1", 2, room.now)
             return iter(found)
 
-        monkeypatch.setattr(erasure, "kept_payloads", kept_then_written)
+        monkeypatch.setattr(erasure, "kept_under", kept_then_written)
         with pytest.raises(RetentionError):
             erasure.carry_out(custody, row.id)
         assert custody.vault.find(patient_subject("p1")) is not None
@@ -206,13 +209,12 @@ def test_erasure_is_refused_by_a_hold_placed_at_the_last_moment(room: Room, monk
     with room.custody() as custody:
         row = approve(custody, erasure.request_erasure(custody, ["p1"], ADA, "gdpr-17").id, BEN)
         placed = holds.request_hold(custody, ["p1"], BEN, "litigation")
-        look = erasure.held_key_refs
-        monkeypatch.setattr(erasure, "held_key_refs", lambda _custody: {})
+        monkeypatch.setattr(erasure, "check_not_held", lambda *_arguments: None)
         holds.carry_out(custody, placed.id)
         with pytest.raises(HoldError):
             erasure.carry_out(custody, row.id)
         assert custody.vault.find(patient_subject("p1")) is not None
-        monkeypatch.setattr(erasure, "held_key_refs", look)
+        monkeypatch.setattr(erasure, "check_not_held", check_not_held)
         with pytest.raises(HoldError):
             erasure.carry_out(custody, row.id)
 
@@ -346,7 +348,7 @@ def test_retention_takes_what_is_due_and_leaves_what_is_newer(room: Room) -> Non
         assert isinstance(entry, ErasureEntry)
         assert (entry.subjects, entry.payloads, entry.retention) == (3, 8, "ended")
         assert custody.log.payload(newer) == marker("p1", 2)
-        assert [payload.index for payload in erasure.kept_payloads(custody)] == [newer]
+        assert [payload.index for payload in kept_payloads(custody)] == [newer]
         assert erasure.request_retention(custody, ADA, "retention", 100) is None
     assert room.verify().erased == 8
 
@@ -365,7 +367,7 @@ def test_retention_leaves_what_is_held(room: Room) -> None:
         row = erasure.request_retention(custody, ADA, "retention", 100)
         assert row is not None
         erasure.carry_out(custody, approve(custody, row.id, BEN).id)
-        assert [payload.index for payload in erasure.kept_payloads(custody)] == [1, 5]
+        assert [payload.index for payload in kept_payloads(custody)] == [1, 5]
     assert room.verify().erased == 6
 
 
@@ -396,7 +398,7 @@ def test_retention_leaves_a_payload_that_came_to_be_held_while_it_ran(room: Room
         row = erasure.request_retention(custody, ADA, "retention", 100)
         assert row is not None
         erasure.carry_out(custody, approve(custody, row.id, BEN).id)
-        assert [payload.index for payload in erasure.kept_payloads(custody)] == [1, 5, 8]
+        assert [payload.index for payload in kept_payloads(custody)] == [1, 5, 8]
     assert room.verify().erased == 6
 
 

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from audit import holds
-from audit.custody import DONE, Custody, approve, find, parse_body
+from audit.custody import DONE, Custody, approve, find
+from audit.custody_body import parse_body
 from audit.entry import format_time, parse_entry
 from audit.entry_custody import HoldEntry
-from audit.erasure import held_key_refs
 from audit.errors import ApprovalError, CustodyError, StorageError
+from audit.held import held_key_refs
 from audit.merkle import LeafIndex
 from audit.vault import patient_subject
 from tests.audit.custody_log import ADA, BEN, CLEO, NOW, Room, make_room

@@ -219,3 +219,15 @@ def test_vault_store_forgets_whom_a_request_was_about(store: VaultStore) -> None
     store.forget_subjects(REQUEST.id)
     assert store.request(REQUEST.id) == replace(REQUEST, subjects=())
     assert store.request("cd" * 16) == replace(REQUEST, id="cd" * 16)
+
+
+def test_vault_store_forgets_some_of_whom_a_request_was_about_with_its_change(store: VaultStore) -> None:
+    subjects = tuple(bytes([number]) * 32 for number in (3, 1, 2))
+    other = replace(REQUEST, id="cd" * 16, subjects=subjects)
+    store.put_request(replace(REQUEST, subjects=subjects))
+    store.put_request(other)
+    assert not store.set_request_state(REQUEST.id, "approved", "done", b"late", subjects)
+    assert store.request(REQUEST.id) == replace(REQUEST, subjects=subjects)
+    assert store.set_request_state(REQUEST.id, REQUEST.state, REQUEST.state, b"less", subjects[1:2])
+    assert store.request(REQUEST.id) == replace(REQUEST, body=b"less", subjects=(subjects[0], subjects[2]))
+    assert store.request(other.id) == other

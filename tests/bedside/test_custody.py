@@ -9,22 +9,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from audit.custody import format_body, parse_body
+from audit.custody_body import format_body, parse_body
 from audit.entry import parse_entry
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.errors import StorageError
 from audit.log import AuditLog, LogConfig
 from audit.merkle import LeafIndex
 from audit.note import Note, format_note, parse_note
 from audit.pkcs11 import make_wrapping_key
 from audit.pkcs11_uri import format_uri, parse_uri
+from audit.rewrapping import rewrap
 from audit.storage import Query
 from audit.storage.opening import open_storage, open_vault
 from audit.storage.vault_store import VaultStore
 from bedside.cli import main
+from bedside.config import Config, Fhir
+from bedside.custody import settling_s
+from bedside.tables import ClientTable
 from tests.audit.custody_log import ORIGIN, make_room
 from tests.softhsm import make_token
 
@@ -78,7 +84,7 @@ class Office:
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Office:
     config = tmp_path / "bedside.toml"
     monkeypatch.setenv("BEDSIDE_CONFIG", str(config))
-    monkeypatch.setattr("bedside.custody.SETTLE_S", 0.0)
+    monkeypatch.setattr("bedside.custody.settling_s", lambda _config: 0.0)
     config.write_text("")
     office = Office(tmp_path, capsys)
     officers = office.officer("ada") + office.officer("ben") + office.officer("cleo", "auditor")
@@ -144,7 +150,7 @@ def test_custody_a_hold_wins(office: Office) -> None:
     refused = office.run("erase", "approve", request, "--key", office.key("ben"))
     assert refused.code == 2
     assert names[1][0] in refused.err
-    resumed = office.run("erase", "resume")
+    resumed = office.run("erase", "resume", "--key", office.key("ben"))
     assert (resumed.code, names[1][0] in resumed.err) == (1, True)
     release = office.run("hold", "release", names[1][0], "--key", office.key("ada"), "--reason", "settled")
     (release_id,) = re.findall(r"^request ([0-9a-f]{32})", release.out)
@@ -152,7 +158,7 @@ def test_custody_a_hold_wins(office: Office) -> None:
     entry = office.entry(released.out)
     assert isinstance(entry, HoldEntry)
     assert (entry.action, entry.hold) == ("release", names[1][0])
-    resumed = office.run("erase", "resume")
+    resumed = office.run("erase", "resume", "--key", office.key("ben"))
     assert (resumed.code, resumed.out.startswith("erased: 1 keys, 2 payloads\n")) == (0, True)
 
 
@@ -220,7 +226,7 @@ def test_custody_requests_are_listed_with_who_signed(office: Office) -> None:
     assert re.fullmatch(r"    signed by ada, ben; index \d+: 1 keys, 2 payloads", lines[1])
     assert " requested  " in lines[2]
     assert lines[3] == "    signed by ben"
-    office.run("erase", "withdraw", second)
+    office.run("erase", "withdraw", second, "--key", office.key("ada"))
     assert " withdrawn  " in office.run("erase", "list").out
 
 
@@ -243,7 +249,7 @@ def _forge(office: Office, entry: ErasureEntry) -> tuple[str, int]:
         log.close()
 
 
-def _alter_requests(office: Office, alter: Callable[[VaultStore], None]) -> None:
+def _alter_requests(office: Office, alter: Callable[[VaultStore], object]) -> None:
     """Changes the vault as whoever can write in its file can."""
     store = open_vault(office.directory)
     try:
@@ -329,6 +335,7 @@ def test_custody_of_another_tenant_is_refused(office: Office) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("retention_years = 3000.0", "audit.retention_years: retention: expected at most 1000 years, got 3000"),
         ("retention_years = 5.0", "retention: expected at least 6 years, got 5"),
         ("retention_floor_years = 1.0", "expected a floor of 6 years where no law is named, got 1"),
         (
@@ -365,3 +372,125 @@ def test_custody_an_officers_name_is_one_word(office: Office, name: str) -> None
     made = office.run("officer", "new", "-o", office.key("x"), "--", name)
     assert (made.code, "expected a name" in made.err) == (2, True)
     assert not Path(office.key("x")).exists()
+
+
+def _hold_against(office: Office) -> tuple[str, str]:
+    """A request that was approved, and that a hold refused; the hold."""
+    request = office.request("p1")
+    placed = office.run("hold", "place", office.patients("p1"), "--key", office.key("ada"), "--reason", "litigation")
+    (hold,) = re.findall(r"^hold ([0-9a-f]{32})", placed.out, re.MULTILINE)
+    refused = office.run("erase", "approve", request, "--key", office.key("ben"))
+    assert refused.code == 2
+    assert f"request {request}: the approval stands" in refused.err
+    assert "erase withdraw REQUEST --key" in refused.err
+    return request, hold
+
+
+def _release(office: Office, hold: str) -> None:
+    release = office.run("hold", "release", hold, "--key", office.key("ada"), "--reason", "settled")
+    (release_id,) = re.findall(r"^request ([0-9a-f]{32})", release.out)
+    assert office.run("hold", "approve", release_id, "--key", office.key("ben")).code == 0
+
+
+def test_custody_an_approved_erasure_that_a_hold_refused_is_not_armed_silently(office: Office) -> None:
+    request, hold = _hold_against(office)
+    assert "    not carried out: `erase resume --key FILE`" in office.run("erase", "list").out
+    _release(office, hold)
+    resumed = office.run("erase", "resume")
+    assert (resumed.code, f"request {request}: approved, and not begun" in resumed.err, resumed.out) == (1, True, "")
+    assert office.run("erase", "resume", "--key", office.key("cleo")).code == 2
+    assert office.run("erase", "resume", "--key", office.key("ada")).out.startswith("erased: 1 keys")
+
+
+def test_custody_an_approved_erasure_that_a_hold_refused_can_be_withdrawn(office: Office) -> None:
+    request, hold = _hold_against(office)
+    unsigned = office.run("erase", "withdraw", request, "--key", office.key("cleo"))
+    assert (unsigned.code, "expected a privacy-officer" in unsigned.err) == (2, True)
+    assert office.run("erase", "withdraw", request, "--key", office.key("ada")).code == 0
+    _release(office, hold)
+    assert office.run("erase", "resume", "--key", office.key("ada")).out == ""
+    listed = office.run("erase", "list")
+    assert (listed.code, "; withdrawn by ada" in listed.out) == (0, True)
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_custody_a_wrapping_key_to_be_replaced_is_replaced_after_a_crash(
+    office: Office, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    wrapping = office.directory / "keys" / "wrapping.key"
+    before = wrapping.read_text()
+    real = rewrap
+
+    def crash(*_arguments: object, **_options: object) -> object:
+        raise StorageError("power cut")
+
+    def crash_after(*arguments: Any, **options: Any) -> object:
+        real(*arguments, **options)
+        return crash()
+
+    with monkeypatch.context() as patch:
+        if when == "during":
+            patch.setattr("audit.rewrapping._rewrap_all", crash)
+        else:
+            patch.setattr("audit.commands.custody.rewrap", crash_after if when == "after" else crash)
+        cut = office.run("erase", "approve", office.request("p1"), "--key", office.key("ben"), "--rotate-wrapping-key")
+        assert (cut.code, "power cut" in cut.err) == (2, True)
+        assert "the wrapping key is to be replaced" in office.run("erase", "list").out
+    assert office.run("erase", "resume").code == 0
+    after = wrapping.read_text()
+    assert after != before
+    assert not (office.directory / "keys" / "wrapping.old.key").exists()
+    assert "the wrapping key is to be replaced" not in office.run("erase", "list").out
+    assert office.run("erase", "resume").out == ""
+    assert wrapping.read_text() == after
+
+
+def test_custody_a_pin_on_the_command_line_is_refused(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = "pkcs11:token=x;object=y?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-value=123456"
+    for verb in (
+        ("officer", "new", "dora", "-o", office.key("dora"), "--uri", uri),
+        ("erase", "approve", "5a" * 16, "--key", office.key("ben"), "--rotate-wrapping-key", uri),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            office.run(*verb)
+        err = capsys.readouterr().err
+        assert (caught.value.code, "pin-value shows on a command line" in err, "123456" in err) == (2, True, False)
+
+
+def test_custody_holds_that_vanished_from_the_vault_are_listed(office: Office) -> None:
+    place = ("hold", "place", office.patients("p1"), "--key", office.key("ada"), "--reason", "litigation")
+    (hold,) = re.findall(r"^hold ([0-9a-f]{32})", office.run(*place).out, re.MULTILINE)
+    assert office.run("hold", "list").code == 0
+    _alter_requests(office, lambda store: store.release_hold(hold))
+    listed = office.run("hold", "list")
+    assert (listed.code, listed.out) == (1, f"{hold}  in the log, and missing in the vault; it holds\n")
+
+
+@pytest.mark.parametrize(("clients", "expected_s"), [((), 6.25), ((0.0, 60.0), 61.25), ((2.0,), 6.25)])
+def test_custody_a_call_has_its_whole_deadline_before_payloads_are_taken(
+    clients: tuple[float, ...], expected_s: float
+) -> None:
+    """An entry whose key was read at the beginning of the longest call there may be is in the log by then."""
+    tables = tuple(
+        ClientTable(id=f"c{number}", issuer="https://ehr.example", deadline_s=one) for number, one in enumerate(clients)
+    )
+    config = Config(fhir=Fhir(deadline_s=5.0), clients=tables)
+    assert settling_s(config) == expected_s
+
+
+def test_custody_an_erasure_names_the_epochs_before(office: Office) -> None:
+    new = office.folder / "audit-2"
+    begun = office.run("epoch", "begin", "--log", str(office.directory), "--new", str(new))
+    assert begun.code == 0, begun.err
+    config = office.folder / "bedside.toml"
+    config.write_text(config.read_text().replace(str(office.directory), str(new)).replace(ORIGIN, f"{ORIGIN[:-1]}2"))
+    ask = ("erase", "request", office.patients("p1"), "--key", office.key("ada"), "--reason", "gdpr-17")
+    refused = office.run(*ask)
+    assert (refused.code, "has to be given (--previous)" in refused.err) == (2, True)
+    previous = ("--previous", str(office.directory))
+    (request,) = re.findall(r"^request ([0-9a-f]{32})", office.run(*ask, *previous).out)
+    done = office.run("erase", "approve", request, "--key", office.key("ben"), *previous)
+    assert done.out.startswith("erased: 1 keys, 0 payloads, 2 of earlier epochs\n"), done.err
+    assert office.run("retention", "plan", *previous).out.splitlines()[2].split() == ["2010", "6", "6", "0"]
+    verified = office.run("verify", str(new), "--previous", str(office.directory))
+    assert (verified.code, "valid: the epoch before" in verified.out) == (0, True), verified.err
