@@ -2,7 +2,8 @@
 
     {"_t":"switch/v1",...,"name":"2","off":true,"reason":"key-compromise","scope":"log",...}     name: the epoch that follows
 
-Being the last entry of the store itself, it stops every process on every host at its next commit. Pure.
+Being in the store itself, it stops every process on every host at its next commit, also where whoever stole the key wrote
+more after it (`head_guard`). The log's directory gets a mark besides, for those that start later. Pure.
 """
 
 from audit.entry import parse_entry
@@ -10,17 +11,18 @@ from audit.entry_operations import SwitchEntry
 from audit.errors import EpochEndedError
 
 LOG_SCOPE = "log"
-_PREFIX = b'{"_t":"switch/v1"'
+SWITCH_TYPE = "switch/v1"
+_PREFIX = f'{{"_t":"{SWITCH_TYPE}"'.encode()
 
 
-def check_open(last_entry: bytes | None) -> None:
-    """Returns if the log whose last entry this is may be appended to.
+def check_open(entry: bytes | None) -> None:
+    """Returns if this entry doesn't close the log it is in.
 
     Raises:
-        EpochEndedError: it was closed.
+        EpochEndedError: it does.
     """
-    if last_entry is None or not last_entry.startswith(_PREFIX):
+    if entry is None or not entry.startswith(_PREFIX):
         return
-    entry = parse_entry(last_entry)
-    if isinstance(entry, SwitchEntry) and entry.scope == LOG_SCOPE and entry.off:
-        raise EpochEndedError(entry.name, entry.reason)
+    switch = parse_entry(entry)
+    if isinstance(switch, SwitchEntry) and switch.scope == LOG_SCOPE and switch.off:
+        raise EpochEndedError(switch.name, switch.reason)

@@ -1,9 +1,9 @@
 """One batch, from waiting entries to receipts: the body of the group commit. Knows no threads.
 
 (1) take the log's lock: from here on nobody else appends;
-(2) re-read the newest checkpoint; if another process wrote it, re-read the frontier, and refuse to go on when the log
-    is smaller than what we have seen, no longer holds the checkpoint we saw, or leads to another root than its own, was
-    closed, or when our keys have been retired;
+(2) re-read the newest checkpoint; if another process wrote it, re-read the frontier, and refuse to go on when it isn't
+    signed by a key in force (`head_guard`), or the log is smaller than what we have seen, no longer holds the checkpoint we
+    saw, leads to another root than its own, or was closed, or when our keys have been retired;
 (3) set aside entries that are in the log already: appending again is acknowledged again, with other bytes refused;
 (4) hash the rest into the tree and sign ONE checkpoint over it;
 (5) write entries, nodes, payloads and checkpoint in ONE durable commit;
@@ -14,13 +14,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
-from audit.closing import check_open
-from audit.entry import EntryHeader, parse_entry
-from audit.entry_operations import KeyRotationEntry
-from audit.errors import EntryConflictError, ForkError, KeyFileError, RollbackError, StorageError
-from audit.head import HeadFile
-from audit.key_history import RETIRE, ROTATION_TYPE, SIGNING
+from audit.checkpoint import Checkpoint, sign_checkpoint
+from audit.entry import EntryHeader
+from audit.errors import EntryConflictError, ForkError, RollbackError
+from audit.head import HeadFile, read_checked_frontier
+from audit.head_guard import HeadGuard
 from audit.merkle import (
     Frontier,
     LeafIndex,
@@ -30,16 +28,12 @@ from audit.merkle import (
     extend,
     perfect_nodes,
     prove_inclusion,
-    read_frontier,
     root,
 )
-from audit.note import Note, Signer, parse_note
+from audit.note import Signer
 from audit.payloads import SealedPayload
 from audit.proof import LogProof, format_proof
-from audit.storage import EntrySummary, Query, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
-
-# A rotation makes two entries: this many are rotations each week for a life.
-_MAX_ROTATIONS = 10_000
+from audit.storage import EntrySummary, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +76,26 @@ class Committer:
     """Appends batches to one log; one caller at a time."""
 
     def __init__(
-        self, storage: Storage, head_file: HeadFile, signers: Callable[[], Sequence[Signer]], origin: str
+        self,
+        storage: Storage,
+        head_file: HeadFile,
+        signers: Callable[[], Sequence[Signer]],
+        origin: str,
+        guard: HeadGuard,
     ) -> None:
-        """Signs each checkpoint with all that `signers` gives at the time."""
+        """Signs each checkpoint with all that `signers` gives at the time; `guard` looks at those of other processes."""
         self._storage = storage
         self._head_file = head_file
         self._signers = signers
         self._origin = origin
+        self._guard = guard
         self._head: _Head | None = None
 
     def commit(self, batch: Sequence[Appendable]) -> list[Outcome]:
         """One outcome per entry, in order.
 
         Raises:
-            StorageError: nothing was acknowledged.
+            StorageError: nothing was acknowledged; UnsignedHeadError: the log didn't sign what is in the store.
             RollbackError, ForkError: the store contradicts the head this process saw last; nothing was written.
             KeyFileError: our keys can't sign any more; nothing was written.
             EpochEndedError: the log was closed.
@@ -112,6 +112,7 @@ class Committer:
                 )  # (5)
                 nodes = _known_nodes(before, completed)
                 self._head = head
+                self._guard.take_own([item.entry for item in fresh], head.frontier.size)
                 self._head_file.write(head.note)  # (6)
         node = _overlay(nodes, self._storage.node)
         return [self._outcome(item, place, head, node) for item, place in zip(batch, places, strict=True)]  # (7)
@@ -119,42 +120,18 @@ class Committer:
     def _read_head(self, transaction: Transaction) -> _Head:
         stored = transaction.newest_checkpoint()
         if self._head is not None and stored.note == self._head.note:
+            self._guard.check_goes_on()
             return self._head
-        note = parse_note(stored.note)
-        checkpoint = parse_checkpoint(note.text)
+        signed = self._guard.open(stored)
         if self._head is not None:
-            if checkpoint.size < self._head.frontier.size:
+            if stored.size < self._head.frontier.size:
                 raise RollbackError(self._head.note, stored.note)
             if transaction.checkpoint(self._head.frontier.size) != self._head.note:
                 raise ForkError(self._head.note, stored.note)
-        if checkpoint.size:
-            check_open(transaction.entry(LeafIndex(checkpoint.size - 1)))
-        self._check_keys(note)
-        self._head = _Head(stored.note, read_checked_frontier(checkpoint, transaction.node))
+        self._guard.follow(signed, transaction)
+        self._guard.check_goes_on()
+        self._head = _Head(stored.note, read_checked_frontier(signed.checkpoint, transaction.node))
         return self._head
-
-    def _check_keys(self, newest: Note) -> None:
-        """Returns if one of our keys is in force; another process, or another host, may have rotated them.
-
-        Our having the key that signed last is the usual case, and enough: keys are retired only under their successors.
-        """
-        ours = [signer.verifier_key.key_id.hex() for signer in self._signers()]
-        theirs = [line.key_id.hex() for line in newest.signatures if line.name == self._origin]
-        if theirs and theirs[-1] in ours:
-            return
-        retired = self._retired()
-        if all(key_id in retired for key_id in ours):
-            message = f"signing key {ours[0]}: retired, and its successor isn't among the key files here"
-            raise KeyFileError(message)
-
-    def _retired(self) -> set[str]:
-        """The ids of the keys whose latest rotation entry retires them."""
-        latest: dict[str, str] = {}
-        for found in self._storage.find(Query(type=ROTATION_TYPE, limit=_MAX_ROTATIONS)):
-            entry = parse_entry(self._storage.entry(found.index) or b"")
-            if isinstance(entry, KeyRotationEntry) and entry.purpose == SIGNING:
-                latest.setdefault(entry.key_id, entry.action)
-        return {key_id for key_id, action in latest.items() if action == RETIRE}
 
     def _grow(self, before: Frontier, fresh: Sequence[Appendable]) -> tuple[_Head, list[tuple[Sha256, ...]]]:
         frontier, completed = extend(before, (item.leaf for item in fresh))
@@ -169,19 +146,6 @@ class Committer:
         size = head.frontier.size
         proof = LogProof(place, prove_inclusion(place, size, node), head.note, extra=item.leaf)
         return LogReceipt(self._origin, place, size, item.leaf, item.header.id, format_proof(proof).decode())
-
-
-def read_checked_frontier(checkpoint: Checkpoint, node: NodeReader) -> Frontier:
-    """The frontier of the stored tree at `checkpoint`.
-
-    Raises:
-        StorageError: the stored nodes don't lead to the checkpoint's root.
-    """
-    frontier = read_frontier(checkpoint.size, node)
-    if root(frontier) != checkpoint.root:
-        message = f"store: the tree of {checkpoint.size} entries doesn't lead to the root of its checkpoint"
-        raise StorageError(message)
-    return frontier
 
 
 def _place(

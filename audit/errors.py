@@ -46,6 +46,10 @@ class StorageError(AuditError):
     """The store can't be opened, read or written."""
 
 
+class UnsignedHeadError(StorageError):
+    """The newest checkpoint in the store isn't one that the log signed, so nothing may be built on it."""
+
+
 class HoldError(AuditError):
     """Something a legal hold keeps; `holds` are the names of those in force."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from audit.checkpoint import Checkpoint
 from audit.errors import ForkError, RollbackError, StorageError
-from audit.merkle import NodeReader, TreeSize, read_frontier, root
+from audit.merkle import Frontier, NodeReader, TreeSize, read_frontier, root
 
 HEAD_FILE = "head"
 
@@ -49,6 +49,19 @@ class HeadFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def read_checked_frontier(checkpoint: Checkpoint, node: NodeReader) -> Frontier:
+    """The frontier of the stored tree at `checkpoint`.
+
+    Raises:
+        StorageError: the stored nodes don't lead to the checkpoint's root.
+    """
+    frontier = read_frontier(checkpoint.size, node)
+    if root(frontier) != checkpoint.root:
+        message = f"store: the tree of {checkpoint.size} entries doesn't lead to the root of its checkpoint"
+        raise StorageError(message)
+    return frontier
 
 
 def check_extends(known: Checkpoint, known_note: bytes, size: TreeSize, newest_note: bytes, node: NodeReader) -> None:

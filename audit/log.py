@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.clock import ClockGuard, ClockStatus, kernel_synchronised
 from audit.closing import check_open
-from audit.committer import Appendable, Committer, LogReceipt, read_checked_frontier
+from audit.committer import Appendable, Committer, LogReceipt
 from audit.entry import Entry, EntryHeader, format_entry, format_time, parse_entry, read_header
 from audit.entry_operations import GapEntry
 from audit.errors import (
@@ -30,8 +30,8 @@ from audit.errors import (
 )
 from audit.gap_journal import GapJournal, NotedGap, leftovers
 from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
-from audit.head import HEAD_FILE, HeadFile, check_extends
-from audit.heads import check_heads
+from audit.head import HEAD_FILE, HeadFile
+from audit.head_guard import HeadGuard, HeadPlace, check_start
 from audit.keys import VKEY_FILE, KeyRing, KeySource, load_vkeys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
 from audit.note import VerifierKey
@@ -146,6 +146,7 @@ class AuditLog:
         """Takes over `storage` and `vault_store`, None where no payload is touched; `open` is the usual way in.
 
         Raises:
+            UnsignedHeadError: the newest checkpoint in the store isn't signed by a key in force.
             RollbackError, ForkError: the store contradicts the head file, or a head that was kept; both are in the error.
         """
         self._config = config
@@ -160,9 +161,12 @@ class AuditLog:
                 resources.callback(self._vault.close)
             self._head_file = HeadFile(config.head_file)
             resources.callback(self._head_file.close)
-            self._check_head()
+            self._guard = HeadGuard(lambda: keys().signers, self._known_vkeys, config.origin)
+            self._guard.look_up(storage)
+            place = HeadPlace(config.origin, self._head_file, config.heads_directory)
+            check_start(place, self._guard, self._known_vkeys(), storage)
             self._clock_guard = ClockGuard(self._latest_time(), synchronised=kernel_synchronised())
-            committer = Committer(storage, self._head_file, lambda: keys().signers, config.origin)
+            committer = Committer(storage, self._head_file, lambda: keys().signers, config.origin, self._guard)
             limits = Limits(config.deadline_s, config.max_waiting)
             left = list(leftovers(config.directory))
             journal = GapJournal(config.directory, random_bytes(_ID_RANDOM_BYTES).hex())
@@ -203,7 +207,14 @@ class AuditLog:
         except AuditError:
             storage.close()
             raise
-        return cls(config, source, storage, vault_store, clock, random_bytes)
+        log = cls(config, source, storage, vault_store, clock, random_bytes)
+        try:
+            if not reading:
+                log._guard.check_goes_on()
+        except EpochEndedError:
+            log.close()
+            raise
+        return log
 
     @property
     def keys(self) -> KeyRing:
@@ -338,26 +349,6 @@ class AuditLog:
         """Commits what waits, then closes the store; appends from now on raise LogClosedError."""
         self._resources.close()
 
-    def _check_head(self) -> None:
-        """Compares the store with the head file and the heads that witnesses cosigned.
-
-        (1) under the lock, so that no other process moves on between the two reads;
-        (2) the newest checkpoint is signed by us, for our origin, and the stored nodes lead to its root;
-        (3) the head file's checkpoint is signed by us, and the store extends it;
-        (4) so are those in the heads directory, and it extends each of them.
-        """
-        vkeys = self._known_vkeys()
-        with self._storage.exclusive() as transaction:  # (1)
-            newest = transaction.newest_checkpoint()
-            checkpoint = open_checkpoint(newest.note, vkeys, origin=self._config.origin)  # (2)
-            known_note = self._head_file.read()
-            if known_note.startswith(newest.note):  # a process died before it cut off the rest of a longer one
-                known_note = newest.note
-            known = open_checkpoint(known_note, vkeys, origin=self._config.origin)  # (3)
-            read_checked_frontier(checkpoint, transaction.node)
-            check_extends(known, known_note, checkpoint.size, newest.note, transaction.node)
-            check_heads(self._config.heads_directory, vkeys, self._config.origin, newest, transaction.node)  # (4)
-
     def _commit(self, items: tuple[Appendable, ...]) -> list[LogReceipt]:
         receipts = []
         for outcome in self._group.submit(items):
@@ -380,10 +371,10 @@ class AuditLog:
         return Appendable(header, entry, leaf_hash(entry), payload)
 
     def _known_vkeys(self) -> tuple[VerifierKey, ...]:
-        """The keys that sign, and those that signed before."""
+        """The keys that signed before and those that sign, in the order they came."""
         listed = self._config.directory / VKEY_FILE
         earlier = load_vkeys(listed) if listed.exists() else ()
-        return tuple(dict.fromkeys([*self.keys.verifier_keys, *earlier]))
+        return tuple(dict.fromkeys([*earlier, *self.keys.verifier_keys]))
 
     def _latest_time(self) -> datetime | None:
         latest = self._storage.latest_time()

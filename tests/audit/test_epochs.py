@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from audit import committer
+from audit import head_guard
 from audit.entry import format_entry, parse_entry
 from audit.entry_operations import EpochEntry, SwitchEntry
 from audit.epochs import EpochReport, LinkReport, NewEpoch, begin_epoch, following_origin, verify_link
@@ -229,7 +229,7 @@ def test_epochs_are_not_touched_by_what_the_old_key_signs_later(
 ) -> None:
     _begin(old, new)
     # whoever stole the key appends with a program that doesn't look for the closing entry
-    monkeypatch.setattr(committer, "check_open", lambda _: None)
+    monkeypatch.setattr(head_guard, "check_open", lambda _: None)
     log = AuditLog.open(old, clock=_now, reading=True)
     write_entry(log)
     log.close()
