@@ -28,6 +28,7 @@ from audit.note import parse_note
 from audit.outside import Ask, OutsideError
 from audit.storage import Anchor
 from audit.timestamps import TimestampAuthority, TimestampError, ask_timestamp
+from audit.witness_heads import check_warrant
 from audit.witnessing import (
     NEVER,
     KnownWitness,
@@ -214,6 +215,7 @@ class Anchoring:
             keys = load_vkeys(config.directory / VKEY_FILE)
             note = fetch_head(witness, keys, config.origin, self._outsiders.ask)
             if note is not None:
+                check_warrant(note, keys, witness, self._log.storage)
                 keep_head(config.heads_directory, witness.name, note)
         except AuditError as exc:
             log.error("witness's head not kept", extra={"authority": witness.name, "why": str(exc)})

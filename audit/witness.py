@@ -5,7 +5,7 @@ else, sees sizes and hashes and never an entry, and serves any log that speaks C
 
     POST /add-checkpoint                     200 with cosignature lines, or
         400  out of form, or the old size is beyond the checkpoint's
-        403  no signature of a trusted key, or a wrong one
+        403  no signature of a trusted key that is in force at this size, or a wrong one
         404  a log it doesn't know
         408  the body didn't come in time (`witness_app.bodies`)
         409  another old size than the one cosigned last, which is the body
@@ -16,7 +16,7 @@ A further log is a verifier key more; what is kept of it stands in `witness_stat
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from audit.add_checkpoint import AddCheckpoint, parse_add_checkpoint
@@ -24,6 +24,7 @@ from audit.checkpoint import Checkpoint, parse_checkpoint
 from audit.cosignature import Cosigner, cosigned_time_s, format_lines
 from audit.encoding import format_base64
 from audit.errors import AuditError, FormatError, KeyFileError, ProofError, SignatureError, StorageError
+from audit.key_history import KeyPeriod
 from audit.merkle import EMPTY_ROOT, TreeSize, check_consistency
 from audit.note import ED25519, Note, VerifierKey, format_note, open_note, parse_note
 from audit.witness_state import LogState, WitnessState, origin_hash
@@ -47,19 +48,24 @@ class SizeConflictError(WitnessRefusalError):
         super().__init__(409, f"old size: expected {size}, which was cosigned last")
 
 
-def known_logs(vkeys: Sequence[VerifierKey]) -> dict[str, tuple[VerifierKey, ...]]:
+def known_logs(keys: Iterable[VerifierKey | KeyPeriod]) -> dict[str, tuple[KeyPeriod, ...]]:
     """The keys of each log by its origin, which is their name; two while a key is being rotated.
 
+    A key with a period signs checkpoints of the sizes in it alone; one without it, of any.
+
     Raises:
-        KeyFileError: a key of a type that signs no checkpoints.
+        KeyFileError: a key of a type that signs no checkpoints, or one with two periods.
     """
-    logs: dict[str, tuple[VerifierKey, ...]] = {}
-    for key in vkeys:
-        if key.key_type != ED25519:
-            message = f"verifier key {key.name}: expected a log's"
+    logs: dict[str, dict[VerifierKey, KeyPeriod]] = {}
+    for given in keys:
+        period = given if isinstance(given, KeyPeriod) else KeyPeriod(given, 0, None)
+        if period.key.key_type != ED25519:
+            message = f"verifier key {period.key.name}: expected a log's"
             raise KeyFileError(message)
-        logs[key.name] = tuple(dict.fromkeys((*logs.get(key.name, ()), key)))
-    return logs
+        if logs.setdefault(period.key.name, {}).setdefault(period.key, period) != period:
+            message = f"verifier key {period.key.name}+{period.key.key_id.hex()}: expected it once, got two periods"
+            raise KeyFileError(message)
+    return {name: tuple(periods.values()) for name, periods in logs.items()}
 
 
 class Witness:
@@ -68,13 +74,13 @@ class Witness:
     def __init__(
         self,
         cosigner: Cosigner,
-        logs: Mapping[str, Sequence[VerifierKey]],
+        logs: Mapping[str, Sequence[KeyPeriod]],
         state: WitnessState,
         clock: Callable[[], datetime],
     ) -> None:
         """Raises KeyFileError where a log has the witness's own key, which then would say two things."""
         own = cosigner.verifier_key.public_key
-        if any(key.public_key == own for keys in logs.values() for key in keys):
+        if any(period.key.public_key == own for periods in logs.values() for period in periods):
             raise KeyFileError("witness key: expected one that is no log's")
         self._cosigner = cosigner
         self._logs = logs
@@ -90,7 +96,7 @@ class Witness:
         """The cosignature lines for the checkpoint in `body`; what they say is durable by then.
 
         (1) the request is in form, and the log is known;
-        (2) one of the log's keys signed, and none of their signatures is wrong;
+        (2) one of the log's keys signed, in force at this size, and none of their signatures is wrong;
         (3) the old size is not beyond the new one;
         (4) under the log's lock, from here to the end: the old size is the one cosigned last;
         (5) the proof leads from the tree cosigned last to the new one;
@@ -101,11 +107,12 @@ class Witness:
             StorageError: the state can't be read or written, or isn't what this witness signed.
         """
         request, origin = _read(body)  # (1)
-        keys = self._logs.get(origin)
-        if keys is None:
+        periods = self._logs.get(origin)
+        if periods is None:
             raise WitnessRefusalError(404, "unknown log")
-        note = _signed_note(request.checkpoint, keys)  # (2)
+        note = _signed_note(request.checkpoint, [period.key for period in periods])  # (2)
         checkpoint = _checkpoint(note.text)
+        _check_in_force(note, periods, checkpoint.size)
         if request.old_size > checkpoint.size:  # (3)
             raise WitnessRefusalError(400, "old size: expected one not beyond the checkpoint's")
         with self._state.locked(origin) as state:  # (4)
@@ -177,6 +184,15 @@ def _signed_note(data: bytes, keys: Sequence[VerifierKey]) -> Note:
     known = {(key.name, key.key_id) for key in keys}
     own = dict.fromkeys(one for one in note.signatures if (one.name, one.key_id) in known)
     return Note(note.text, tuple(own))
+
+
+def _check_in_force(note: Note, periods: Sequence[KeyPeriod], size: TreeSize) -> None:
+    """Returns if a key signed that may sign a checkpoint of this size; WitnessRefusalError (403) if not."""
+    signed = {(line.name, line.key_id) for line in note.signatures}
+    if not any(period.covers(size) for period in periods if (period.key.name, period.key.key_id) in signed):
+        log.warning("key not in force", extra={"origin": periods[0].key.name, "size": size})
+        message = f"invalid signature: by a key that isn't in force at size {size}"
+        raise WitnessRefusalError(403, message)
 
 
 def _checkpoint(text: str) -> Checkpoint:

@@ -10,8 +10,8 @@ from typing import IO
 from flask import Flask, Response, request
 
 from audit.add_checkpoint import MAX_BODY_BYTES, PATH, SIZE_TYPE, format_size
-from audit.errors import AuditError, StorageError
-from audit.keys import load_vkeys
+from audit.errors import AuditError, FormatError, KeyFileError, StorageError
+from audit.key_history import KeyPeriod, parse_periods
 from audit.witness import SizeConflictError, Witness, WitnessRefusalError, known_logs, log
 from audit.witness_app.bodies import BoundedBodies
 from audit.witness_state import WitnessState, load_cosigner
@@ -68,11 +68,21 @@ def build_app() -> BoundedBodies:
 def open_witness(directory: Path, log_files: list[str]) -> Witness:
     """The witness whose state lies in `directory`, for the logs whose verifier keys are in these files.
 
+    A line is a key alone, or as `bedside audit keys list` prints it, with the first and last size that it signs.
+
     Raises:
         KeyFileError: a key file can't be used.
     """
-    logs = known_logs([key for path in log_files for key in load_vkeys(Path(path))])
+    logs = known_logs(period for path in log_files for period in _load_periods(Path(path)))
     return Witness(load_cosigner(directory), logs, WitnessState(directory), lambda: datetime.now(UTC))
+
+
+def _load_periods(path: Path) -> tuple[KeyPeriod, ...]:
+    try:
+        return parse_periods(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, FormatError) as exc:
+        message = f"verifier keys {path.name}: {exc}"
+        raise KeyFileError(message) from exc
 
 
 def _read_body(stream: IO[bytes], declared: int | None) -> bytes | None:

@@ -13,10 +13,12 @@ from audit.add_checkpoint import AddCheckpoint, format_add_checkpoint, format_si
 from audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.cosignature import Cosigner, attach_cosignatures, cosigned_time_s
 from audit.errors import KeyFileError, StorageError
+from audit.key_history import KeyPeriod, format_periods
 from audit.keys import Ed25519Signer
 from audit.merkle import EMPTY_ROOT, Sha256, TreeSize
 from audit.note import format_vkey, parse_note, parse_vkey
 from audit.witness import SizeConflictError, Witness, WitnessRefusalError, known_logs
+from audit.witness_app.app import open_witness
 from audit.witness_state import MAX_FORKS, WitnessState, init_witness, load_cosigner, origin_hash
 from tests.audit.memory_log import Tree, leaves
 from tests.programs import need
@@ -158,6 +160,30 @@ def test_witness_takes_either_key_while_the_log_rotates_its_own(make_witness: Ma
     assert _cosigned(witness, HONEST, 0, 5).size == 5
     assert _cosigned(witness, Tree(NEXT, leaves(300)), 5, 6).size == 6
     assert _cosigned(make_witness(NEXT), Tree(NEXT, leaves(300)), 6, 7).size == 7
+
+
+def test_witness_takes_no_longer_tree_from_the_thief_of_a_retired_key(tmp_path: Path) -> None:
+    """The key's last size is in the file, as `keys list` prints it: what only that key signs beyond is refused."""
+    init_witness(tmp_path / "witness", NAME, os.urandom)
+    periods = [KeyPeriod(LOG.verifier_key, 0, 9), KeyPeriod(NEXT.verifier_key, 8, None)]
+    (tmp_path / "keys").write_text(format_periods(periods) + "# wrapping key wrap:00000000\n")
+    witness = open_witness(tmp_path / "witness", [str(tmp_path / "keys")])
+    assert _status(witness, Tree(NEXT, leaves(300)).request(0, 7)) == 403
+    assert _cosigned(witness, HONEST, 0, 9).size == 9
+    assert _status(witness, HONEST.request(9, 10)) == 403
+    assert _status(witness, HONEST.request(9, 300)) == 403
+    both = sign_checkpoint(Checkpoint(LOG.verifier_key.name, TreeSize(10), HONEST.root(10)), [LOG, NEXT])
+    witness.add_checkpoint(format_add_checkpoint(AddCheckpoint(TreeSize(9), HONEST.proof(9, 10), both)))
+    assert _cosigned(witness, Tree(NEXT, leaves(300)), 10, 20).size == 20
+
+
+def test_witness_is_told_one_period_of_a_key(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="expected it once, got two periods"):
+        known_logs([LOG.verifier_key, KeyPeriod(LOG.verifier_key, 0, 9)])
+    init_witness(tmp_path / "witness", NAME, os.urandom)
+    (tmp_path / "keys").write_text(f"{format_vkey(LOG.verifier_key)} 0\n")
+    with pytest.raises(KeyFileError, match="verifier keys keys: "):
+        open_witness(tmp_path / "witness", [str(tmp_path / "keys")])
 
 
 def test_witness_keeps_no_strangers_signatures(make_witness: MakeWitness) -> None:
