@@ -103,7 +103,9 @@ class _Files:
 
     def read(self, name: str, limit: int, index: int | None = None) -> bytes:
         try:
-            with (self.folder / name).open("rb") as file:
+            with open(self.folder / name, "rb", opener=_open_at_once) as file:
+                if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise VerificationError(name, "expected a plain file", index)
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise VerificationError(name, "missing", index) from None
@@ -230,6 +232,11 @@ class _Walk:
             if self._files.tile(older) != data[: older.width * HASH_BYTES]:
                 first = tile.index * TILE_WIDTH << TILE_HEIGHT * (tile.level or 0)
                 raise VerificationError(format_tile_path(older), "not the beginning of the tile", first)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting, as a pipe that nobody writes to would have it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_names(files: _Files, size: TreeSize) -> int:

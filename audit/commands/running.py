@@ -86,6 +86,9 @@ def trusted_keys(given: str | None, beside: Path, size: int | None = None) -> tu
         with suppress(FormatError):
             return (parse_vkey(given),)
     path = beside if given is None else Path(given)
+    if given is None and path.exists() and not path.is_file():  # a pipe would be waited for
+        message = f"verifier keys {path.name}: expected a plain file"
+        raise KeyFileError(message)
     try:
         periods = parse_periods(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, FormatError) as exc:

@@ -324,7 +324,9 @@ class Folder:
 
     def read(self, name: str, index: int | None = None, limit: int = MAX_FILE_BYTES) -> bytes:
         try:
-            with open(self.where(name), "rb") as file:
+            with open(self.where(name), "rb", opener=open_at_once) as file:
+                if not os.path.isfile(file.fileno()):
+                    raise Invalid(name, "expected a plain file", index)
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise Invalid(name, "missing", index) from None
@@ -347,6 +349,11 @@ class Folder:
         """The files of one of a bundle's folders."""
         there = self.is_bundle and os.path.isdir(self.where(name))
         return [f"{name}/{one}" for one in sorted(os.listdir(self.where(name)))] if there else []
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting, as a pipe that nobody writes to would have it; Windows has no such files."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

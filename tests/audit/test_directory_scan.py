@@ -1,5 +1,8 @@
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from audit.directory_scan import is_published_log, verify_folder
 from audit.errors import AuditError, ForkError, RollbackError, VerificationError
 from audit.keys import Ed25519Signer
 from audit.merkle import Sha256, TreeSize
-from audit.note import parse_vkey
+from audit.note import format_vkey, parse_vkey
 from audit.publish import Publisher
 from audit.verify import Trust
 from tests.audit.export.bundles import rotation_entry, switch_entry
@@ -294,3 +297,27 @@ def test_directory_scan_refuses_a_retired_key_whatever_the_order_of_the_keys_giv
             assert _fails(folder, log_keys=keys, heads=heads).part == "head"
         else:
             assert "in force at size 5" in str(_fails(folder, log_keys=keys))
+
+
+@pytest.mark.parametrize("name", ["tile/0/002.p/3", "log.vkey"])
+def test_directory_scan_does_not_wait_for_a_pipe(folder: Path, name: str) -> None:
+    """In a process of its own, which a limit ends: it would wait for ever."""
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    (folder.parent / "key").write_text(f"{format_vkey(KEYS[0])}\n")
+    for key in ([], ["--key", str(folder.parent / "key")]):
+        command = [sys.executable, "-c", _VERIFY, str(folder), *key]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+        status = 1 if key or name != "log.vkey" else 2
+        assert (done.returncode, f"{name}: expected a plain file" in done.stderr) == (status, True)
+
+
+ROOT = Path(__file__).parents[2]
+_VERIFY = """
+import argparse, sys
+from audit.commands import basic
+parser = argparse.ArgumentParser()
+basic.add(parser.add_subparsers())
+arguments = parser.parse_args(["verify", *sys.argv[1:]])
+sys.exit(arguments.run(arguments))
+"""

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -518,6 +519,14 @@ def test_verifier_follows_no_link(folder: Path, check: Callable[..., Ran], tmp_p
         assert check(folder, "--key", KEY).err == f"invalid: {name}: expected a plain file\n"
         (folder / name).unlink()
         shutil.move(tmp_path / "elsewhere", folder / name)
+
+
+@pytest.mark.parametrize("name", ["tile/0/002.p/3", "tile/0/001", "checkpoint", "log.vkey", "heads/1", "README.txt"])
+def test_verifier_does_not_wait_for_a_pipe(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    ran = run_verifier(folder, "--key", KEY, script=VERIFIER)
+    assert (ran.status, f"{name}: expected a plain file" in ran.err) == (1, True)
 
 
 def test_verifier_compares_partial_tiles_of_older_sizes(check: Callable[..., Ran], tmp_path: Path) -> None:
