@@ -122,10 +122,17 @@ class PostgresqlScan:
         return self._session.script(f"{settings}SELECT {digest} FROM ({rows}) AS ordered")[0]  # noqa: S608
 
     def _check_pages(self) -> None:
-        """Walks the pages of every index, where amcheck is there and this role may call it."""
+        """Walks the pages of every index, where amcheck is there and this role may call it.
+
+        The function is the extension's own: anyone may make one of that name, and would have it run as the log's owner.
+        """
         allowed = self._session.row(
-            "SELECT quote_ident(nspname) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace"
-            " WHERE proname = 'bt_index_check' AND pronargs = 2 AND has_function_privilege(p.oid, 'EXECUTE')"
+            "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_proc p"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+            " JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
+            " JOIN pg_catalog.pg_extension x ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = x.oid"
+            " WHERE x.extname = 'amcheck' AND p.proname = 'bt_index_check' AND p.pronargs = 2"
+            " AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')"
         )
         if allowed is None:
             return

@@ -203,6 +203,22 @@ def test_postgresql_scan_walks_the_pages_where_amcheck_is_there(filled, postgres
         postgresql.administer("DROP EXTENSION amcheck")
 
 
+def test_postgresql_scan_runs_no_function_of_another_user_that_is_named_as_amcheck_s(filled, postgresql) -> None:
+    body = "$$BEGIN RAISE 'run as %', current_user; END$$"
+    postgresql.administer(
+        "CREATE ROLE mallory",
+        "CREATE SCHEMA aaa AUTHORIZATION mallory",
+        "GRANT USAGE ON SCHEMA aaa TO public",
+        f"SET ROLE mallory; CREATE FUNCTION aaa.bt_index_check(regclass, boolean) RETURNS void LANGUAGE plpgsql AS {body}",
+    )
+    try:
+        assert _verify(*filled).entries == 9
+        postgresql.administer("CREATE EXTENSION amcheck")
+        assert _verify(*filled).entries == 9
+    finally:
+        postgresql.administer("DROP EXTENSION IF EXISTS amcheck", "DROP SCHEMA aaa CASCADE", "DROP ROLE mallory")
+
+
 def test_postgresql_scan_reads_one_snapshot(filled, open_log, make_entry) -> None:
     config, trust = filled
     scan = open_scan(config.directory)
