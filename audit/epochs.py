@@ -1,6 +1,7 @@
 """A new epoch of a log: another origin and signing key after a compromise, tied to the log before by its last checkpoint.
 
-    (1) the old log gets a last entry that closes it (`closing`); where its key is lost, the file `closed` instead
+    (1) the old log gets a last entry that closes it (`closing`), and its directory the file `closed`, which says so to whoever
+        opens it later, whatever was written after that entry; where its key is lost, the file alone
     (2) the new directory gets a signing key of its own, and the old index and wrapping keys: patients' keys stay readable
     (3) its vault is the old one's: a link to it, or the same directory by configuration
     (4) the new log is made; its first entry, epoch/v1, holds the old log's last checkpoint verbatim
@@ -155,10 +156,20 @@ def _close(
 ) -> None:
     """Ends the old log, unless it is; raises EpochEndedError where it ended for another epoch."""
     number = origin.rpartition("/")[2]
-    if epoch.old_key_lost:
-        if not (epoch.old / CLOSED_FILE).exists():
-            write_key_file(epoch.old / CLOSED_FILE, number, 0o644)
-        return
+    if not epoch.old_key_lost:
+        _write_closing(epoch, config, number, clock, random_bytes)
+    if not (epoch.old / CLOSED_FILE).exists():
+        write_key_file(epoch.old / CLOSED_FILE, number, 0o644)
+
+
+def _write_closing(
+    epoch: NewEpoch,
+    config: LogConfig,
+    number: str,
+    clock: Callable[[], datetime],
+    random_bytes: Callable[[int], bytes],
+) -> None:
+    """Writes the last entry, unless it is there."""
     try:
         log = AuditLog.open(config, clock=clock, random_bytes=random_bytes)
     except EpochEndedError as exc:

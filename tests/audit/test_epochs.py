@@ -237,6 +237,29 @@ def test_epochs_are_not_touched_by_what_the_old_key_signs_later(
     assert (link.later_entries, link.previous.size) == (1, PATIENTS + 1)
 
 
+@both_stores
+def test_epochs_stay_closed_for_a_start_after_what_the_old_key_signs_later(
+    old: LogConfig, new: LogConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = "epoch_2_kept_closed" if (old.directory / "store.json").exists() else None
+    _begin(old, new, schema=schema)
+    with monkeypatch.context() as patched:
+        patched.setattr(head_guard, "check_open", lambda _: None)  # the thief's program, on this very host
+        log = AuditLog.open(old, clock=_now, reading=True)
+        write_entry(log)
+        log.close()
+    with pytest.raises(EpochEndedError, match="goes on in epoch 2"):
+        AuditLog.open(old, clock=_now)
+
+
+def test_epochs_whose_begin_was_killed_before_the_mark_get_it_by_the_next(old: LogConfig, new: LogConfig) -> None:
+    _begin(old, new)
+    (old.directory / "closed").unlink()
+    _begin(old, new)
+    assert (old.directory / "closed").read_text().strip() == "2"
+    assert len(_entries(old)) == PATIENTS + 1
+
+
 def test_epochs_refuse_an_old_log_written_anew_with_its_key(old: LogConfig, new: LogConfig, tmp_path: Path) -> None:
     before = tmp_path / "before"
     shutil.copytree(old.directory, before)
