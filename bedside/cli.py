@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from audit.commands import add_commands
+from audit.commands.running import FAILURES, outcome
 from audit.errors import AuditError
 from bedside.anchoring import add_anchor
 from bedside.config import Config, ConfigError
@@ -62,8 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser(read_config()).parse_args(arguments)
         if options.verb == "audit" and options.audit_verb == "witness":
             configure_logging()
-        code: int = options.run(options)
+        code = _run(options)
     except (ConfigError, ModelError, AuditError, ServiceError) as exc:
         sys.stderr.write(f"bedside: {exc}\n")
         return 2
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Its exit code; a verb of `audit` tells by it what is wrong with the log, also where it doesn't see to that itself."""
+    run: Callable[[argparse.Namespace], int] = options.run
+    if options.verb != "audit":
+        return run(options)
+    try:
+        return run(options)
+    except FAILURES as exc:
+        code, message = outcome(exc)
+    sys.stderr.write(f"bedside: {message}\n")
     return code

@@ -26,29 +26,36 @@ from audit.note import VerifierKey, parse_vkey
 
 VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
 
+# What a verb may fail with: of ours, of the system's, and of values that the libraries refuse. All else is a mistake of ours.
+FAILURES = (AuditError, OSError, ValueError, OverflowError)
+
 Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
 
 
 def guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The verb with its errors as exit statuses and one message on standard error."""
+    """The verb with its failures as exit statuses and one message on standard error."""
 
     def run(arguments: argparse.Namespace) -> int:
         try:
             return verb(arguments)
-        except (RollbackError, ForkError) as exc:
-            status, message = ROLLBACK_OR_FORK, str(exc)
-        except (VerificationError, ProofError, SignatureError, FormatError) as exc:
-            status, message = INVALID, f"invalid: {exc}"
-        except AuditError as exc:
-            status, message = USAGE, str(exc)
-        except OSError as exc:
-            status, message = USAGE, _os_message(exc)
-        except (ValueError, OverflowError) as exc:  # what was given, for what a log holds is refused in words of ours
-            status, message = USAGE, " ".join(str(exc).split())
+        except FAILURES as exc:
+            status, message = outcome(exc)
         print(message, file=sys.stderr)
         return status
 
     return run
+
+
+def outcome(failure: Exception) -> tuple[int, str]:
+    """The exit status that says what went wrong, and how a message words it; of `FAILURES`."""
+    if isinstance(failure, RollbackError | ForkError):
+        return ROLLBACK_OR_FORK, str(failure)
+    if isinstance(failure, VerificationError | ProofError | SignatureError | FormatError):
+        return INVALID, f"invalid: {failure}"
+    if isinstance(failure, OSError):
+        reason = failure.strerror or type(failure).__name__
+        return USAGE, reason if failure.filename is None else f"{failure.filename}: {reason}"
+    return USAGE, str(failure) if isinstance(failure, AuditError) else " ".join(str(failure).split())
 
 
 def add_log(parser: argparse.ArgumentParser, default_log: Path | None) -> None:
@@ -151,8 +158,3 @@ def name_argument(text: str) -> str:
     except msgspec.ValidationError:
         message = "expected up to 255 characters of ASCII without space and plus"
         raise argparse.ArgumentTypeError(message) from None
-
-
-def _os_message(exc: OSError) -> str:
-    reason = exc.strerror or type(exc).__name__
-    return reason if exc.filename is None else f"{exc.filename}: {reason}"

@@ -12,6 +12,7 @@ from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from bedside.cli import main
 from tests.audit.export.bundles import switch_entry
+from tests.audit.writer import write_entry
 from tests.cds_service import patients
 from tests.conftest import RunningBedside, clean_environment, released_packages, run_bedside
 
@@ -90,6 +91,34 @@ def test_cli_a_log_that_is_not_there_is_a_2(arguments: list[str], capsys: pytest
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("index", [2**63, 10**25])
+def test_cli_replay_of_a_huge_index_is_a_2(bedside: RunningBedside, index: int) -> None:
+    done = bedside.run("audit", "replay", str(index))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_cli_replay_of_a_log_rolled_back_is_a_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once a 2, as if it had been called wrongly."""
+    directory, origin = tmp_path / "log", "hospital.example/cds-audit/north/1"
+    monkeypatch.setenv("BEDSIDE_AUDIT_DIRECTORY", str(directory))
+    monkeypatch.setenv("BEDSIDE_AUDIT_ORIGIN", origin)
+    assert main(["audit", "init", "--origin", origin]) == 0
+    older = (directory / "log.sqlite3").read_bytes()
+    log = AuditLog.open(LogConfig(directory, origin, "north", deadline_s=10.0), clock=lambda: datetime.now(UTC))
+    write_entry(log)
+    log.close()
+    (directory / "log.sqlite3").write_bytes(older)
+    (directory / "log.sqlite3.seal").unlink()
+    capsys.readouterr()
+    assert main(["audit", "replay", "0"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("bedside: the log was rolled back\nknown head:")
 
 
 def test_cli_serve_refuses_while_nobody_is_let_in(capsys: pytest.CaptureFixture[str]) -> None:
