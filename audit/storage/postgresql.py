@@ -8,8 +8,8 @@ Where a session is lost in the middle of a batch nothing is acknowledged, whatev
 when they are appended again. The next batch connects anew. A server that hangs gives the committing thread back within
 CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S. A standby that was promoted without the newest commits is a log rolled back. It is refused
 as one by hosts that know a newer head, their own or an outsider's, and by no others: a host whose own head is no newer than the
-standby goes on from it. `synchronous_standby_names` prevents it, and every commit here waits for such a standby; a heads directory
-that hosts share, or a witness, shows it at a start.
+standby goes on from it. `synchronous_standby_names` prevents it, and every commit here waits for such a standby; a heads
+directory that hosts share, or a witness, shows it at a start.
 """
 
 import fcntl
