@@ -113,7 +113,7 @@ def _problem(storage: Storage, line: bytes, keys: tuple[VerifierKey, ...]) -> st
     """What is wrong with a copy, None where nothing is."""
     try:
         for copy in parse_copies(line.decode()):
-            check_copy(copy, prove_entry(storage, copy.index), keys)
+            check_copy(copy, prove_entry(storage, copy.index), keys, storage.checkpoint)
     except UnicodeDecodeError:
         return "expected UTF-8"
     except NoSuchEntryError as exc:

@@ -1,10 +1,10 @@
 """Whether an exported copy says what the log says: the check for whoever finds a line in a SIEM or an audit repository.
 
     copies = parse_copies(line)                   a line of NDJSON, CEF (also in syslog) or OTLP
-    check_copy(copy, proof, log_keys)             with the proof of the entry at the index that the copy names
+    check_copy(copy, proof, log_keys, signed)     with the proof of the entry at the index that the copy names
 
 (1) the proof carries the entry, and holds under a checkpoint that the log signed;
-(2) the copy names this origin, this index and this leaf hash, and no larger tree than there is;
+(2) the copy names this origin, this index and this leaf hash, and a tree that the log signed;
 (3) a proof that the copy carries itself holds too;
 (4) the entry, exported anew, gives the copy, element by element; of gathered OTLP records each with all that lies around it.
 
@@ -35,6 +35,8 @@ from audit.note import VerifierKey
 from audit.proof import LogProof, check_proof, parse_proof
 
 Json = Mapping[str, Any]
+# The log's own checkpoint of exactly this size, None where it never signed one.
+Signed = Callable[[TreeSize], bytes | None]
 
 _PART = "copy"
 _ADDED_BY_SERVERS = ("id", "text")
@@ -74,7 +76,7 @@ def parse_copies(line: str) -> tuple[Copy, ...]:
         raise FormatError("copy: doesn't say where in the log it is from") from exc
 
 
-def check_copy(copy: Copy, proof: LogProof, log_keys: Sequence[VerifierKey]) -> Checkpoint:
+def check_copy(copy: Copy, proof: LogProof, log_keys: Sequence[VerifierKey], signed: Signed) -> Checkpoint:
     """The checkpoint under which the copy is proven to say what the log says.
 
     Raises:
@@ -88,7 +90,8 @@ def check_copy(copy: Copy, proof: LogProof, log_keys: Sequence[VerifierKey]) -> 
     checkpoint = check_proof(proof, leaf, log_keys, origin=copy.origin)  # (1)
     _require(copy.index == proof.index, copy, "the proof is of another index")  # (2)
     _require(copy.leaf_hex == leaf.hex(), copy, "another leaf hash than the log's")
-    _require(copy.index < copy.tree_size <= checkpoint.size, copy, "names a tree the log hasn't had")
+    had = copy.index < copy.tree_size <= checkpoint.size and signed(copy.tree_size) is not None
+    _require(had, copy, "names a tree the log hasn't had")
     if copy.proof is not None:
         check_proof(parse_proof(copy.proof), leaf, log_keys, origin=copy.origin)  # (3)
     record = make_record(copy.origin, copy.index, copy.tree_size, entry, copy.proof)

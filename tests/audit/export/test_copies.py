@@ -38,7 +38,7 @@ def _keys(log: AuditLog) -> list[VerifierKey]:
 
 def _check(log: AuditLog, line: str) -> None:
     for copy in parse_copies(line):
-        check_copy(copy, log.prove(copy.index), _keys(log))
+        check_copy(copy, log.prove(copy.index), _keys(log), log.storage.checkpoint)
 
 
 @pytest.mark.parametrize("proofs", [False, True])
@@ -86,6 +86,7 @@ def _changed(text: str, path: list[str | int], value: object) -> str:
         (["extension", 0, "extension", 1, "valueString"], "1", "leaf hash"),
         (["extension", 0, "extension", 2, "valueBase64Binary"], "AAAA", "leaf hash"),
         (["extension", 0, "extension", 3, "valueString"], "9999", "a tree the log hasn't had"),
+        (["extension", 0, "extension", 3, "valueString"], "10", "a tree the log hasn't had"),
         (["language"], "en", "language"),
     ],
 )
@@ -186,14 +187,14 @@ def test_a_copy_with_the_proof_of_another_entry_is_told(full_log: AuditLog) -> N
 def test_a_copy_is_not_proven_by_the_proof_of_another_index(full_log: AuditLog) -> None:
     (copy,) = parse_copies(cef_line(next(read_records(full_log.storage, LeafIndex(0)))))
     with pytest.raises(VerificationError, match="another index"):
-        check_copy(copy, full_log.prove(LeafIndex(1)), _keys(full_log))
+        check_copy(copy, full_log.prove(LeafIndex(1)), _keys(full_log), full_log.storage.checkpoint)
 
 
 def test_a_proof_without_the_entry_is_not_enough(full_log: AuditLog) -> None:
     (copy,) = parse_copies(cef_line(next(read_records(full_log.storage, LeafIndex(0)))))
     proof = replace(full_log.prove(copy.index), extra=None)
     with pytest.raises(ProofError, match="carries the entry"):
-        check_copy(copy, proof, _keys(full_log))
+        check_copy(copy, proof, _keys(full_log), full_log.storage.checkpoint)
 
 
 @pytest.mark.parametrize(
