@@ -2,6 +2,10 @@
 
 SQLite's own busy handler starves writers under load, so processes queue at an flock, which is fair. The schema is in
 `sqlite_schema`, the statements in `sqlite_rows`.
+
+Whoever puts another file in the store's place, a backup say, while it is open leaves the open connections with one that has
+no name any more, and what they commit is lost. So each batch compares the two first: it is refused, and the next one opens
+the file that is there, where the log's heads tell whether it is the same log.
 """
 
 import fcntl
@@ -21,6 +25,7 @@ from audit.storage.sqlite_schema import APPLICATION_ID, DATABASE_FILE, SCHEMA_VE
 from audit.storage.sqlite_seal import seal_path, write_seal
 
 LOCK_FILE = "lock"
+_REPLACED = "store: another file was put in the place of the open one"
 
 
 class SqliteStorage:
@@ -39,11 +44,21 @@ class SqliteStorage:
         self._write_lock = threading.Lock()
         with _as_storage_error("open"):
             self._lock_file = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._reader = SqliteTransaction(self._connect(), self._seal)
+            self._identity = self._look()
+            self._reader: SqliteTransaction | None = SqliteTransaction(self._connect(), self._seal)
             self._writer: apsw.Connection | None = None
 
+    def _look(self) -> tuple[int, int]:
+        """Which file has the store's name."""
+        status = os.stat(self._path)
+        return status.st_dev, status.st_ino
+
     def _connect(self) -> apsw.Connection:
+        """A connection to the file of `_identity`; StorageError where another has taken its place."""
         connection = connect(self._path, apsw.SQLITE_OPEN_READWRITE, self._vfs)
+        if self._look() != self._identity:
+            connection.close()
+            raise StorageError(_REPLACED)
         found = tuple(connection.pragma(name) for name in ("application_id", "user_version", "journal_mode"))
         if found != (APPLICATION_ID, SCHEMA_VERSION, "wal"):
             connection.close()
@@ -55,6 +70,7 @@ class SqliteStorage:
     def exclusive(self) -> Iterator[SqliteTransaction]:
         with self._write_lock, self._flock(), _as_storage_error("write"):
             try:
+                self._check_in_place()
                 if self._writer is None:
                     self._writer = self._connect()
                 self._writer.execute("BEGIN IMMEDIATE")
@@ -64,6 +80,18 @@ class SqliteStorage:
             except BaseException:
                 self._drop_writer()
                 raise
+
+    def _check_in_place(self) -> None:
+        """Returns if the file that is open has the store's name still; else lets it go, for the next batch to look anew."""
+        found = self._look()
+        if found == self._identity:
+            return
+        self._drop_writer()
+        with self._read_lock:
+            reader, self._reader, self._identity = self._reader, None, found
+            if reader is not None:
+                reader.close()
+        raise StorageError(_REPLACED)
 
     @contextmanager
     def _flock(self) -> Iterator[None]:
@@ -161,18 +189,22 @@ class SqliteStorage:
     @contextmanager
     def _reading(self) -> Iterator[SqliteTransaction]:
         with self._read_lock, _as_storage_error("read"):
+            if self._reader is None:
+                self._reader = SqliteTransaction(self._connect(), self._seal)
             yield self._reader
 
     def close(self) -> None:
         """Closes the store, and seals it if this was the last connection to it."""
         with self._write_lock, self._read_lock, _as_storage_error("close"):
-            self._reader.close()
+            if self._reader is not None:
+                self._reader.close()
             if self._writer is not None:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-                # Others may still be reading, or the disk be full: then the store stays as it is, unsealed.
+                # Others may still be reading, the disk be full, or the file be another: it stays as it is, unsealed.
                 with suppress(apsw.Error, OSError):
-                    self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    write_seal(self._path)
+                    if self._look() == self._identity:
+                        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                        write_seal(self._path)
                 self._writer.close()
             os.close(self._lock_file)
 

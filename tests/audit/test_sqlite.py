@@ -3,7 +3,7 @@ import sqlite3
 import apsw
 import pytest
 
-from audit.errors import StorageError
+from audit.errors import AppendError, RollbackError, StorageError
 from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.sqlite_schema import check_sqlite_version
@@ -86,3 +86,59 @@ def test_sqlite_store_in_use_elsewhere_is_not_left_with_a_seal_that_lies(make_lo
     verify_log(SqliteScan(config.directory), Trust((keys.signer.verifier_key,)))
     second.close()
     verify_log(SqliteScan(config.directory), Trust((keys.signer.verifier_key,)))
+
+
+def _copy(config, path) -> None:
+    """A backup as SQLite makes it: one file, whole. By the library that has the log open: another one's locks would collide."""
+    source, target = (apsw.Connection(str(one)) for one in (config.directory / "log.sqlite3", path))
+    with target.backup("main", source, "main") as backup:
+        backup.step()
+    source.close()
+    target.close()
+
+
+def test_sqlite_store_replaced_under_way_takes_no_more_entries(make_log, open_log, make_entry, tmp_path) -> None:
+    config, _ = make_log()
+    log = open_log(config)
+    log.append(*make_entry(log))
+    _copy(config, tmp_path / "backup")
+    log.append(*make_entry(log))
+    for name in ("log.sqlite3-wal", "log.sqlite3-shm"):
+        (config.directory / name).unlink(missing_ok=True)
+    (tmp_path / "backup").replace(config.directory / "log.sqlite3")
+    with pytest.raises(AppendError, match="another file was put in the place of the open one"):
+        log.append(*make_entry(log))
+    for _ in range(2):
+        with pytest.raises(AppendError, match="rolled back"):
+            log.append(*make_entry(log))
+    assert log.storage.newest_checkpoint().size == 1
+    log.close()
+    with pytest.raises(RollbackError):
+        open_log(config)
+
+
+def test_sqlite_store_moved_away_and_back_goes_on(make_log, open_log, make_entry, tmp_path) -> None:
+    """The same log under the same name, in another file: after the batch that finds it out, appends go on in that file."""
+    config, keys = make_log()
+    log = open_log(config)
+    log.append(*make_entry(log))
+    _copy(config, tmp_path / "backup")
+    for name in ("log.sqlite3-wal", "log.sqlite3-shm"):
+        (config.directory / name).unlink(missing_ok=True)
+    (tmp_path / "backup").replace(config.directory / "log.sqlite3")
+    with pytest.raises(AppendError, match="another file was put in the place"):
+        log.append(*make_entry(log))
+    assert log.append(*make_entry(log)).index == 2  # after the gap
+    log.close()
+    assert verify_log(SqliteScan(config.directory), Trust((keys.signer.verifier_key,))).entries == 3
+
+
+def test_sqlite_store_that_is_gone_takes_no_entries(make_log, open_log, make_entry, tmp_path) -> None:
+    config, _ = make_log()
+    log = open_log(config)
+    log.append(*make_entry(log))
+    (config.directory / "log.sqlite3").rename(tmp_path / "elsewhere")
+    with pytest.raises(AppendError, match="can't write: FileNotFoundError"):
+        log.append(*make_entry(log))
+    (tmp_path / "elsewhere").rename(config.directory / "log.sqlite3")
+    assert log.append(*make_entry(log)).index == 2
