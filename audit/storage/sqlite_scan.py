@@ -2,13 +2,18 @@
 
 What SQLite itself can see is checked here: that the schema is ours to the letter, and `PRAGMA integrity_check`,
 which walks every page, compares each index with its table and each value with its column's type.
+
+SQLite reads a store in WAL mode by files that it makes beside it. Where that can't be, on a medium or by an account that only
+reads, a store that was closed is read as one that doesn't change; one with a write-ahead log can't be read there.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -28,14 +33,15 @@ class SqliteScan:
         """Opens the snapshot.
 
         Raises:
-            VerificationError: no store there, or none that SQLite can open.
+            VerificationError: no store there, or none of SQLite's.
+            StorageError: it can't be read here, so nothing can be said of it.
         """
         self._path = directory / DATABASE_FILE
         if not self._path.is_file():
             message = f"expected a file {DATABASE_FILE}"
             raise VerificationError(_PART, message)
         with _as_verification_error():
-            self._connection = connect(self._path, apsw.SQLITE_OPEN_READONLY)
+            self._connection = _open(self._path)
             self._connection.execute("BEGIN")
 
     def check_form(self) -> None:
@@ -98,6 +104,26 @@ class SqliteScan:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _open(path: Path) -> apsw.Connection:
+    may_write = os.access(path.parent, os.W_OK)
+    has_wal = path.with_name(f"{path.name}-wal").exists()
+    try:
+        if may_write or has_wal:
+            return connect(path, apsw.SQLITE_OPEN_READONLY)
+        uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+        return connect(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.BusyError, apsw.PermissionsError) as exc:
+        why = _described(exc)
+        if not os.access(path, os.R_OK):
+            why = "this account may not read it"
+        elif has_wal and not may_write:
+            why = (
+                "its write-ahead log (it is in use, or wasn't closed) needs a folder that can be written: verify a copy"
+            )
+        message = f"store {path.name}: {why}"
+        raise StorageError(message) from exc
 
 
 def _payload(*row: Any) -> StoredPayload:

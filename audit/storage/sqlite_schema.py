@@ -59,8 +59,11 @@ def check_sqlite_version(version: str) -> None:
     raise StorageError(message)
 
 
-def connect(path: Path, flags: int, vfs: str | None = None) -> apsw.Connection:
-    """A connection that trusts nothing in the file and makes every commit durable; apsw errors pass through."""
+def connect(path: Path | str, flags: int, vfs: str | None = None) -> apsw.Connection:
+    """A connection that trusts nothing in the file and makes every commit durable; apsw errors pass through.
+
+    `path` may be a URI, with the flag for one.
+    """
     check_sqlite_version(apsw.sqlitelibversion())
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     connection.set_busy_timeout(_BUSY_TIMEOUT_MS)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from audit.errors import VerificationError
+from audit.errors import StorageError, VerificationError
 from audit.keys import KeyRing
 from audit.log import AuditLog, LogConfig
 from audit.storage import Anchor
@@ -15,6 +18,7 @@ from audit.storage.sqlite_scan import SqliteScan
 from audit.verify import LogReport, Trust, verify_log
 
 MakeLog = Callable[..., tuple[LogConfig, KeyRing]]
+_NOBODY = 65_534
 TIME = "2026-03-01T09:00:00.000000Z"
 
 
@@ -89,3 +93,71 @@ def test_sqlite_scan_of_a_value_of_another_type_or_range_is_a_verdict(
     _change_beyond_its_types(closed[0] / "log.sqlite3", table, statement)
     with pytest.raises(VerificationError):
         _verify(*closed)
+
+
+@pytest.fixture
+def archived(closed: tuple[Path, Trust]) -> Iterator[tuple[Path, Trust]]:
+    """A copy of the store that everyone may read and nobody change, in a folder that everyone may enter."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "50% off? #1")
+        folder.mkdir()
+        shutil.copy(closed[0] / "log.sqlite3", folder)
+        Path(place).chmod(0o755)
+        (folder / "log.sqlite3").chmod(0o444)
+        folder.chmod(0o555)
+        yield folder, closed[1]
+        folder.chmod(0o755)
+
+
+def _said(directory: Path, trust: Trust) -> str:
+    try:
+        return f"{_verify(directory, trust).entries} entries"
+    except (VerificationError, StorageError) as exc:
+        return f"{type(exc).__name__}: {exc}"
+
+
+def _said_to_another_account(directory: Path, trust: Trust) -> str:
+    """What verifying comes to for an account that isn't root, which nothing is forbidden to."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(_NOBODY)
+                os.setuid(_NOBODY)
+            os.write(writer, _said(directory, trust).encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitpid(child, 0)[1] == 0
+    return said
+
+
+def test_sqlite_scan_reads_a_closed_store_that_nobody_may_change(archived: tuple[Path, Trust]) -> None:
+    assert _said_to_another_account(*archived) == "3 entries"
+    assert [path.name for path in archived[0].iterdir()] == ["log.sqlite3"]
+
+
+def test_sqlite_scan_gives_no_verdict_on_a_store_that_cannot_be_read_here(archived: tuple[Path, Trust]) -> None:
+    folder, trust = archived
+    folder.chmod(0o755)
+    (folder / "log.sqlite3-wal").touch()
+    folder.chmod(0o555)
+    assert "StorageError: store log.sqlite3: its write-ahead log" in _said_to_another_account(folder, trust)
+    folder.chmod(0o755)
+    (folder / "log.sqlite3-wal").unlink()
+    (folder / "log.sqlite3").chmod(0o000)
+    folder.chmod(0o555)
+    assert "StorageError: store log.sqlite3: this account may not" in _said_to_another_account(folder, trust)
+
+
+def test_sqlite_scan_of_a_damaged_archived_store_is_a_verdict(archived: tuple[Path, Trust]) -> None:
+    folder, trust = archived
+    for data in (b"", b"x" * 4096, (folder / "log.sqlite3").read_bytes()[:5000]):
+        (folder / "log.sqlite3").chmod(0o644)
+        (folder / "log.sqlite3").write_bytes(data)
+        assert _said_to_another_account(folder, trust).startswith("VerificationError: ")
