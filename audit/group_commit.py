@@ -9,6 +9,7 @@ What was refused is counted, in memory and in the gap journal, and the next batc
 that says so; one more for each process that died with its count unwritten.
 """
 
+import logging
 import os
 import queue
 import threading
@@ -21,6 +22,8 @@ from audit.committer import Appendable, Committer, Outcome
 from audit.entry import format_time
 from audit.errors import AppendError, AppendTimeoutError, AuditError, LogClosedError, LogOverloadedError
 from audit.gap_journal import GapJournal, Leftover, NotedGap
+
+log = logging.getLogger("bedside.audit.commit")
 
 # The bar: fail closed within a quarter of a second.
 DEFAULT_DEADLINE_S = 0.25
@@ -110,16 +113,24 @@ class GroupCommit:
             if not self._closed and self._pid == os.getpid():
                 self._count_refusal(reason, count)
 
-    def close(self) -> None:
-        """Commits what waits and stops; later submissions raise LogClosedError."""
+    def close(self) -> bool:
+        """Commits what waits and stops; later submissions raise LogClosedError.
+
+        False: the disk hangs, and the committing thread with it. Nothing that it may yet write through was closed, and
+        nothing may be: a descriptor's number goes to whatever is opened next.
+        """
         with self._state:
             self._closed = True
         if self._thread is not None:
             self._requests.put(None)
             self._thread.join(_CLOSE_TIMEOUT_S)
+            if self._thread.is_alive():
+                log.error("log left open: a commit hangs", extra={"waited_s": _CLOSE_TIMEOUT_S})
+                return False
         self._journal.close(keep=self._gap is not None)
         for leftover in self._left:
             os.close(leftover.descriptor)
+        return True
 
     def _start(self) -> None:
         """Starts the thread with the first append, not before: a server may fork after opening the log."""

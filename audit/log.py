@@ -171,7 +171,7 @@ class AuditLog:
             left = list(leftovers(config.directory))
             journal = GapJournal(config.directory, random_bytes(_ID_RANDOM_BYTES).hex())
             self._group = GroupCommit(committer, limits, clock, self._gap_entry, journal, left)
-            resources.callback(self._group.close)
+            resources.callback(self._stop)
             self._resources = resources.pop_all()
 
     @classmethod
@@ -346,8 +346,12 @@ class AuditLog:
         return read_entries(self._storage, start)
 
     def close(self) -> None:
-        """Commits what waits, then closes the store; appends from now on raise LogClosedError."""
+        """Commits what waits, then closes the store, unless a commit hangs; appends from now on raise LogClosedError."""
         self._resources.close()
+
+    def _stop(self) -> None:
+        if not self._group.close():
+            self._resources.pop_all()  # which leaves what comes after this open
 
     def _commit(self, items: tuple[Appendable, ...]) -> list[LogReceipt]:
         receipts = []

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import apsw
 import pytest
 
+from audit import group_commit
 from audit.entry import parse_entry
 from audit.entry_operations import GapEntry
-from audit.errors import AppendError, AppendTimeoutError, LogOverloadedError
+from audit.errors import AppendError, AppendTimeoutError, LogClosedError, LogOverloadedError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.storage import Query
@@ -209,3 +210,30 @@ def test_group_commit_batches_what_arrived_during_the_previous_commit(open_fault
     sizes = {receipt.tree_size for receipt in receipts}
     assert (len(receipts), max(sizes)) == (6, 6)
     assert len(sizes) <= 3
+
+
+def test_group_commit_closed_while_the_disk_hangs_leaves_open_what_the_commit_will_write_to(
+    open_faulty, make_entry, disk, tmp_path, monkeypatch
+) -> None:
+    """The descriptors' numbers would go to other files, and the commit go on into those."""
+    monkeypatch.setattr(group_commit, "_CLOSE_TIMEOUT_S", 0.2)
+    log = open_faulty()
+    log.append(*make_entry(log))
+    with disk.hangs():
+        with pytest.raises(AppendTimeoutError):
+            log.append(*make_entry(log))
+        closing = threading.Thread(target=log.close)
+        closing.start()
+        closing.join(3)
+        hung = closing.is_alive()
+        victims = [(tmp_path / f"victim-{number}").open("w+b") for number in range(8)]
+    log._group._thread.join(20)
+    assert not log._group._thread.is_alive()
+    assert [os.fstat(victim.fileno()).st_size for victim in victims] == [0] * 8
+    assert not hung
+    for victim in victims:
+        victim.close()
+    assert log.config.head_file.read_bytes() == log.checkpoint()
+    assert b"\n2\n" in log.checkpoint()
+    with pytest.raises(LogClosedError):
+        log.append(*make_entry(log))
