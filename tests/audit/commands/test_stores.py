@@ -114,7 +114,8 @@ def test_commands_init_attaches_no_host_to_a_log_behind_its_head(
     (first / "log.vkey").unlink()
     other = ["--store", "postgresql", *options[2:4], "--schema", postgresql_place().schema]
     assert _run("init", "--log", first, "--origin", ORIGIN, *other) == 0  # an empty log with other keys
-    assert _run("init", "--log", second, "--origin", ORIGIN, *other, "--attach") == 1
+    assert _run("init", "--log", second, "--origin", ORIGIN, *other, "--attach") == 2
+    assert "isn't signed by the log" in capsys.readouterr().err
     assert not (second / "store.json").exists()
 
 
