@@ -7,7 +7,6 @@ alone. The look is an entry of the tenant's own log either way, durable before a
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audit.access import Look, Visitor, record_access
-from audit.commands.opening import DEADLINE_S, ROLE, config_of, reading
+from audit.access import Look
+from audit.commands.opening import DEADLINE_S, config_of, reading, record_look
+from audit.commands.running import code_argument
 from audit.entry import DecisionEntry, parse_entry, read_header
 from audit.errors import AuditError
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
-from audit.operators import operator_name
 from audit.storage import Query
 from bedside.config import Config, ConfigError
 from bedside.wiring import load_models, now, read_config, software_digest, tenant_log
@@ -59,7 +58,9 @@ def add_replay(verbs: Any) -> None:
     parser.add_argument(
         "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
     )
-    parser.add_argument("--reason", default=REASON, metavar="CODE", help=f"why, for the log (default {REASON})")
+    parser.add_argument(
+        "--reason", type=code_argument, default=REASON, metavar="CODE", help=f"why, for the log (default {REASON})"
+    )
     parser.add_argument("--tenant", metavar="NAME", help="whose log (default: audit.tenant)")
     parser.add_argument(
         "--log",
@@ -76,7 +77,7 @@ def run_replay(options: argparse.Namespace) -> int:
     with closing(_open_present(config, options.tenant)) as present, _opened(options.log, present) as log:
         index = _latest_answered(log) if options.index == LATEST else LeafIndex(options.index)
         header = read_header(log.entry(index))
-        _note_look(options.reason, present, log, index)
+        record_look(options, log.storage, present, Look("replay", 1, index=index))
         recorded = read_recorded(log, index)
         if recorded is None:
             sys.stdout.write(f"entry {index}: nothing to replay, {header.type} {header.id} holds no model's answer\n")
@@ -109,13 +110,6 @@ def _opened(directory: Path | None, present: AuditLog) -> Iterator[AuditLog]:
         raise ConfigError(f"--log: expected a log of tenant {present.config.tenant}, got another's; see --tenant")
     with closing(AuditLog.open(found, clock=now, reading=True)) as earlier:
         yield earlier
-
-
-def _note_look(reason: str, present: AuditLog, log: AuditLog, index: LeafIndex) -> None:
-    look = Look("replay", 1, index=index)
-    if log is not present:  # its indices are other entries here
-        look = Look("replay", 1, asked={"log": log.config.origin, "index": index})
-    record_access(present, Visitor(operator_name(os.getuid()), ROLE, reason), look, now())
 
 
 def _lines(

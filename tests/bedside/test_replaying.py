@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from audit.access import Look
+from audit.access import query_bytes
 from audit.commitments import keyed_digest
-from audit.entry import DecisionEntry, parse_entry
+from audit.entry import DecisionEntry, parse_entry, read_header
 from audit.entry_custody import AccessEntry
 from audit.epochs import NewEpoch, begin_epoch
 from audit.keys import init_keys
@@ -111,18 +113,31 @@ def test_replaying_names_the_part_of_the_leaf_that_differs(
 
 @pytest.mark.usefixtures("configure")
 def test_replaying_records_the_look_before_anything_is_said(
-    make_desk: MakeDesk, audit_log: AuditLog, capsys: Captured
+    make_desk: MakeDesk, audit_log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once kind and id of an entry without an answer were printed, and no look recorded."""
     _decide(make_desk(ward=_SwitchedOff()))
-    assert main(["audit", "replay", "0", "--reason", "no code"]) == 2  # a look that can't be recorded
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("bedside: entry: ")
+    said = _Watched(audit_log)
+    monkeypatch.setattr(sys, "stdout", said)
     assert main(["audit", "replay", "0", "--reason", "complaint"]) == 1
-    assert capsys.readouterr().out.startswith("entry 0: nothing to replay, decision/v1 ")
+    assert said.getvalue().startswith("entry 0: nothing to replay, decision/v1 ")
+    assert set(said.newest) == {"access/v1"}
     look = _newest(audit_log)
     assert (look.action, look.index, look.reason) == ("replay", 0, "complaint")
+
+
+class _Watched(io.StringIO):
+    """A standard output that sees what kind of entry is the log's newest whenever something is written."""
+
+    def __init__(self, log: AuditLog) -> None:
+        super().__init__()
+        self.log = log
+        self.newest: list[str] = []
+
+    def write(self, text: str) -> int:
+        *_, last = self.log.entries()
+        self.newest.append(read_header(last).type)
+        return super().write(text)
 
 
 class _SwitchedOff:
@@ -228,7 +243,7 @@ def test_replaying_in_the_log_of_a_closed_epoch(
     present = AuditLog.open(replace(old, directory=new, origin=report.origin), clock=now)
     look = _newest(present)
     assert (look.action, look.index, look.reason) == ("replay", None, "complaint")
-    asked = msgspec.json.encode(Look("", 0, asked={"log": ORIGIN, "index": 0}).asked, order="sorted")
+    asked = query_bytes({"log": ORIGIN, "index": 0, "asked": None})
     assert look.filter == keyed_digest(present.keys.index_key, "query", asked)
     present.close()
 

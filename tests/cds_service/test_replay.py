@@ -17,6 +17,7 @@ from cds_service.decision import ReplayPayload, StoredArray, leaf_action, leaf_c
 from cds_service.pipeline import answer
 from cds_service.replay import Recorded, read_recorded, replay
 from model_artifacts.archive import find_kept, keep_model
+from model_artifacts.assessment import AbstentionReason
 from model_artifacts.manifest import Sha256
 from model_artifacts.runtime import ReleasedModel
 from tests.cds_service import patients
@@ -195,6 +196,43 @@ def test_replay_tells_a_payload_that_the_leaf_does_not_follow_from(
     report = replay(_changed(recorded, **changes), models)
     assert report.outcome == ("card-differs" if part is None else "leaf-differs")
     assert part is None or part in report.differs
+
+
+@pytest.mark.parametrize("part", ["model.id", "model.version", "abstention"])
+def test_replay_of_a_version_that_is_gone_says_which_part_of_the_leaf_differs(
+    part: str, make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    recorded = _recorded(make_desk, audit_log)
+    leaf = msgspec.structs.replace(recorded.entry, **_LIES[part](recorded.entry))
+    report = replay(replace(recorded, entry=leaf), {})
+    assert (report.outcome, report.differs) == ("leaf-differs", (part,))
+
+
+@pytest.mark.parametrize(("member", "said"), [("id", "icu_mortality"), ("version", "9.9.9")])
+def test_replay_tells_a_name_of_the_model_that_leaf_and_payload_say_against_its_manifest(
+    member: str, said: str, make_desk: MakeDesk, audit_log: AuditLog, prevent: ReleasedModel, tmp_path: Path
+) -> None:
+    recorded = _recorded(make_desk, audit_log)
+    keep_model(prevent, tmp_path)
+    changed = _changed(recorded, **{f"model_{member}": said})
+    leaf = msgspec.structs.replace(recorded.entry, **_model(recorded.entry, **{member: said}))
+    report = replay(replace(changed, entry=leaf), {}, partial(find_kept, tmp_path))
+    assert (report.outcome, report.differs) == ("leaf-differs", (f"model.{member}",))
+
+
+def test_replay_tells_an_abstention_that_leaf_and_payload_say_against_the_answer(
+    make_desk: MakeDesk, audit_log: AuditLog, models: Models
+) -> None:
+    recorded = _recorded(make_desk, audit_log)
+    changed = _changed(recorded, abstention=(AbstentionReason("unlike-training-data", "x"),))
+    leaf = msgspec.structs.replace(
+        recorded.entry,
+        **_part(recorded.entry, "output", band=None),
+        abstention=("unlike-training-data",),
+        status="abstained",
+    )
+    report = replay(replace(changed, entry=leaf), models)
+    assert (report.outcome, report.differs) == ("leaf-differs", ("abstention", "output"))
 
 
 def test_replay_makes_again_what_was_filed(make_desk: MakeDesk, audit_log: AuditLog, models: Models) -> None:
