@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from audit.checkpoint import Checkpoint, sign_checkpoint
-from audit.clock import ClockGuard, ClockStatus, kernel_synchronised
+from audit.clock import ClockGuard, ClockStatus
 from audit.closing import check_open
 from audit.committer import Appendable, Committer, LogReceipt
 from audit.entry import Entry, EntryHeader, format_entry, format_time, parse_entry, read_header
@@ -165,7 +165,7 @@ class AuditLog:
             self._guard.look_up(storage)
             place = HeadPlace(config.origin, self._head_file, config.heads_directory)
             check_start(place, self._guard, self._known_vkeys(), storage)
-            self._clock_guard = ClockGuard(self._latest_time(), synchronised=kernel_synchronised())
+            self._clock_guard = ClockGuard(self._latest_time())
             committer = Committer(storage, self._head_file, lambda: keys().signers, config.origin, self._guard)
             limits = Limits(config.deadline_s, config.max_waiting)
             left = list(leftovers(config.directory))
