@@ -13,6 +13,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from audit.errors import VerificationError
+from audit.private_files import sync_directory
 
 SEAL_SUFFIX = ".seal"
 # Closing must not take longer than about a second; a larger store goes unsealed.
@@ -34,9 +35,13 @@ def write_seal(database: Path) -> None:
 
 
 def remove_seal(seal: Path) -> None:
-    """Takes the seal away; called before each commit."""
+    """Takes the seal away; called before each commit.
+
+    That is durable before the commit is: after a power cut the seal would be back, over a file that has changed.
+    """
     with suppress(FileNotFoundError):
         os.unlink(seal)
+        sync_directory(seal.parent)
 
 
 def check_seal(database: Path) -> None:

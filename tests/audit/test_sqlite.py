@@ -1,4 +1,8 @@
+import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import apsw
 import pytest
@@ -8,6 +12,17 @@ from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.sqlite_schema import check_sqlite_version
 from audit.verify import Trust, verify_log
+from tests.programs import need
+
+KEEP_TWO = """
+import sys
+from pathlib import Path
+from audit.storage import Anchor
+from audit.storage.sqlite import SqliteStorage
+storage = SqliteStorage(Path(sys.argv[1]))
+for authority in ("one", "other"):
+    storage.keep_anchor(Anchor(0, "rfc3161", authority, b"stamp", "2026-03-01T09:00:00.000000Z"))
+"""
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.50.6", "3.51.2", "3.49.1", "2.99.99"])
@@ -142,3 +157,20 @@ def test_sqlite_store_that_is_gone_takes_no_entries(make_log, open_log, make_ent
         log.append(*make_entry(log))
     (tmp_path / "elsewhere").rename(config.directory / "log.sqlite3")
     assert log.append(*make_entry(log)).index == 2
+
+
+def test_sqlite_seal_is_durably_gone_before_the_commit_that_it_would_belie(make_log, open_log, tmp_path) -> None:
+    """As the kernel sees it: or a power cut brought the seal back, and the log would look changed."""
+    config, _ = make_log()
+    open_log(config).close()
+    assert (config.directory / "log.sqlite3.seal").exists()
+    calls = tmp_path / "calls"
+    command = [need("strace"), "-f", "-y", "-e", "trace=fsync,fdatasync,unlink,unlinkat,pwrite64", "-o", str(calls)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    script = [sys.executable, "-c", KEEP_TWO, str(config.directory)]
+    subprocess.run([*command, *script], check=True, timeout=60, env=environment)
+    lines = [line for line in calls.read_text().splitlines() if str(config.directory) in line]
+    (gone,) = [number for number, line in enumerate(lines) if "log.sqlite3.seal" in line and line.endswith(" = 0")]
+    synced = [number for number, line in enumerate(lines) if "fsync(" in line and f"<{config.directory}>" in line]
+    assert [number for number in synced if number >= gone] == [gone + 1]
+    assert any("pwrite64" in line and "-wal>" in line for line in lines[gone + 2 :])
