@@ -6,10 +6,14 @@ their free lock, and the next commit begins with their gap entries.
 
     {"reason":"storage","since":"2026-11-24T05:54:35.000000Z","unacknowledged":12}   padded with spaces to 256 bytes
 
+A file that says nothing of the kind, a flipped bit in it, is set aside under another name, and an event tells of it: what can't
+be read can't be told by an entry, and must not keep entries from being written.
+
 The file isn't synced: it outlives the process, and a power cut that takes it also took the refused calls' machine.
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,19 +23,23 @@ from pathlib import Path
 import msgspec
 
 from audit.errors import StorageError
+from audit.fields import Code, Count, Timestamp
+
+log = logging.getLogger("bedside.audit.gaps")
 
 GAP_DIRECTORY = "gaps"
 _BYTES = 256
 _EMPTY = b" " * _BYTES
 _SUFFIX = ".gap"
+_UNREADABLE_SUFFIX = ".unreadable"
 
 
 class NotedGap(msgspec.Struct, frozen=True):
-    """A gap as it stands in a file; times as in entries."""
+    """A gap as it stands in a file; its fields are those of the entry that will tell of it."""
 
-    since: str
-    reason: str
-    unacknowledged: int
+    since: Timestamp
+    reason: Code
+    unacknowledged: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +70,7 @@ class GapJournal:
         self._path = folder / f"{name}{_SUFFIX}"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.pwrite(self._descriptor, _EMPTY, 0)
+            self._descriptor = _make(self._path)
         except OSError as exc:
             message = f"gap journal: {exc.strerror}"
             raise StorageError(message) from exc
@@ -106,7 +112,27 @@ def _claim(descriptor: int, path: Path) -> NotedGap | None:
         return None
     try:
         return msgspec.json.decode(text, type=NotedGap)
-    except msgspec.DecodeError:  # empty, or killed while it was made
+    except (msgspec.DecodeError, UnicodeDecodeError):
         with suppress(OSError):
-            path.unlink()
+            _set_aside(path, is_empty=not text)
         return None
+
+
+def _make(path: Path) -> int:
+    """The descriptor of a new file, locked and with its room taken; raises OSError, and leaves nothing open then."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.pwrite(descriptor, _EMPTY, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _set_aside(path: Path, *, is_empty: bool) -> None:
+    if is_empty:  # its process had nothing to tell, or was killed while it made the file
+        path.unlink()
+        return
+    log.error("gap file can't be read; set aside", extra={"file": path.name})
+    path.rename(path.with_suffix(_UNREADABLE_SUFFIX))

@@ -168,8 +168,9 @@ class AuditLog:
             self._clock_guard = ClockGuard(self._latest_time())
             committer = Committer(storage, self._head_file, lambda: keys().signers, config.origin, self._guard)
             limits = Limits(config.deadline_s, config.max_waiting)
-            left = list(leftovers(config.directory))
+            # Before the files of the dead are claimed: a start that fails must not hold their locks.
             journal = GapJournal(config.directory, random_bytes(_ID_RANDOM_BYTES).hex())
+            left = list(leftovers(config.directory))
             self._group = GroupCommit(committer, limits, clock, self._gap_entry, journal, left)
             resources.callback(self._stop)
             self._resources = resources.pop_all()

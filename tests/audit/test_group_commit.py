@@ -235,5 +235,8 @@ def test_group_commit_closed_while_the_disk_hangs_leaves_open_what_the_commit_wi
         victim.close()
     assert log.config.head_file.read_bytes() == log.checkpoint()
     assert b"\n2\n" in log.checkpoint()
+    item = make_entry(log)
     with pytest.raises(LogClosedError):
-        log.append(*make_entry(log))
+        log.append(*item)
+    log.vault.close()  # what `close` left to the end of the process
+    log.storage.close()
