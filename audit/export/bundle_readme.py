@@ -22,9 +22,10 @@ To check it, with Python 3.8 or later and nothing else, no network:
     python3 -I -S verify.py --key {key}
 
 The key is what makes this the log of the one you audit: compare{keys} with what they gave you by other means, on paper or in
-a contract. Without --key the verifier takes log.vkey from this folder. verify.py itself came with the bundle too;
-it is one file that can be read, and its digest can be compared with that of a copy from elsewhere. What SHA256SUMS adds is
-protection from accidents; what proves is the signature.
+a contract. Where the log replaced its key, the first one alone isn't enough: ask for all of them, as `bedside audit keys list`
+prints them, and give that file. Without --key the verifier takes log.vkey from this folder. verify.py itself came with the
+bundle too; it is one file that can be read, and its digest can be compared with that of a copy from elsewhere. What SHA256SUMS
+adds is protection from accidents; what proves is the signature.
 
 The verifier ends with status 0 when all holds, 1 with the first bad index when something doesn't, 2 when it can't be run as
 asked, 3 when the log contradicts an older head of its own.

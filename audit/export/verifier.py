@@ -10,7 +10,8 @@ FOLDER is an auditor's bundle or the log's published tiles; without it, where th
 (4) no other file is there, and the files beside the tiles have the digests that SHA256SUMS names;
 (5) every head kept elsewhere (--head), in the bundle or in a --receipt is signed and is a root of the same tree: without an
     older head from elsewhere, history that was rewritten by whoever holds the log's key can't be told;
-(6) a key that signed a checkpoint was in force at its size, where entries say when a key was introduced or retired;
+(6) a key that signed a checkpoint was in force at its size, where entries say when a key was introduced or retired, or the
+    file given with --key does, as `bedside audit keys list` prints it;
 (7) witnesses cosigned as the policy asks, and each time stamp is over a checkpoint of this log;
 (8) each --receipt holds under the log's key.
 
@@ -123,7 +124,7 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
 # Signed notes and checkpoints: C2SP signed-note, tlog-checkpoint, tlog-cosignature
 
 ROTATION = b'{"_t":"keyrotate/v1",'
-LOG_KEY, WITNESS_KEY = 1, 4  # Ed25519, and Ed25519 cosignature/v1 whose signatures begin with the time
+LOG_KEY, WITNESS_KEY = KINDS = 1, 4  # Ed25519, and Ed25519 cosignature/v1 whose signatures begin with the time
 
 
 class Key(NamedTuple):
@@ -177,24 +178,51 @@ def check_name(name: str, part: str) -> str:
     return name
 
 
-def parse_key(text: str, part: str) -> Key:
-    """The verifier key in name+id+base64(kind || public key)."""
+def read_key(text: str, part: str) -> Key:
+    """The verifier key in name+id+base64(kind || public key), also of a kind that isn't known here."""
     name, key_id, encoded = [*text.split("+", 2), "", ""][:3]
     data = decode_base64(encoded, part)
-    if len(data) != 33 or data[0] not in (LOG_KEY, WITNESS_KEY):
-        raise Invalid(part, "expected an Ed25519 verifier key")
+    if len(data) < 2 or (data[0] in KINDS and len(data) != 33):
+        raise Invalid(part, "expected a verifier key")
     found = hashlib.sha256(check_name(name, part).encode() + b"\n" + data).digest()[:4]
     if found.hex() != key_id:
         raise Invalid(part, "the key id isn't the key's")
     return Key(name, found, data[0], data[1:])
 
 
+def parse_key(text: str, part: str) -> Key:
+    key = read_key(text, part)
+    if key.kind not in KINDS:
+        raise Invalid(part, "expected an Ed25519 verifier key")
+    return key
+
+
 def parse_keys(data: bytes, part: str) -> list[Key]:
+    """The keys in a file of keys alone; those of a kind that isn't known here are passed over, as their signatures are."""
     text = decode_text(data, part)
-    keys = [parse_key(line, part) for line in text.split("\n")[:-1]]
-    if not keys or len(set(keys)) != len(keys) or not text.endswith("\n"):
+    keys = [read_key(line, part) for line in text.split("\n")[:-1]]
+    known = [key for key in keys if key.kind in KINDS]
+    if not known or len(set(keys)) != len(keys) or not text.endswith("\n"):
         raise Invalid(part, "expected a verifier key a line, each once")
-    return keys
+    return known
+
+
+def parse_key_list(data: bytes, part: str) -> list[Key]:
+    """The keys in a file of the user's: keys alone, or as `bedside audit keys list` prints them, with the sizes they sign."""
+    keys = []
+    for line in decode_text(data, part).split("\n"):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) not in (1, 3):
+            raise Invalid(part, "expected a key a line, or a key and the first and the last tree size it signs")
+        first, last = [*words[1:], "0", "-"][:2]
+        until = MAX_NUMBER if last == "-" else decode_number(last, part)
+        keys.append(read_key(words[0], part)._replace(first=decode_number(first, part), last=until))
+    known = [key for key in keys if key.kind in KINDS]
+    if not known or len({key.public for key in keys}) != len(keys):
+        raise Invalid(part, "expected verifier keys, each once")
+    return known
 
 
 def parse_note(data: bytes, part: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
@@ -268,7 +296,7 @@ class Policy:
     def add(self, kind: str, words: list[str], part: str) -> bool:
         """Takes one line; False where it is out of form."""
         if kind == "log" and len(words) in (1, 2):
-            self.logs.append(parse_key(words[0], part))
+            self.logs += [key for key in [read_key(words[0], part)] if key.kind in KINDS]
         elif kind == "witness" and len(words) in (2, 3) and words[0] not in self.names() | {"none"}:
             self.witnesses[words[0]] = parse_key(words[1], part)
         elif kind == "group" and len(words) > 2 and words[0] not in self.names() | {"none"}:
@@ -554,18 +582,21 @@ def inclusion_root(leaf: bytes, index: int, size: int, path: list[bytes], part: 
 def choose_keys(folder: Folder, given: str | None, policy: Policy | None) -> tuple[list[Key], str]:
     """The log's keys, and where they are from."""
     if given is not None:
-        return ([parse_key(given, "--key")], "--key") if "+" in given else (parse_keys(read_file(given), given), given)
+        if "+" in given and not os.path.lexists(given):
+            return [parse_key(given, "--key")], "--key"
+        return parse_key_list(read_file(given), given), given
     if policy is not None and policy.logs:
         return policy.logs, "--policy"
     return parse_keys(folder.read("log.vkey"), "log.vkey"), "log.vkey here: compare it with one from elsewhere"
 
 
 def key_change(index: int, entry: bytes) -> tuple[str, bytes]:
-    """What a keyrotate/v1 entry says of which public key: introduce, retire, or else nothing about signing."""
+    """What a keyrotate/v1 entry says of which public key: introduce, retire, or else nothing about a kind known here."""
     try:
         said = json.loads(entry)
         signing = said["purpose"] == "signing" and said["vkey"] is not None
-        return (said["action"], parse_key(said["vkey"], "entry").public) if signing else ("", b"")
+        key = read_key(said["vkey"], "entry") if signing else None
+        return (said["action"], key.public) if key is not None and key.kind == LOG_KEY else ("", b"")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Invalid("entry", "not a key rotation", index) from None
 
@@ -650,7 +681,7 @@ def read_file(path: str) -> bytes:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Checks a signed decision log from its files alone.")
     parser.add_argument("folder", nargs="?", help="bundle or published tiles (default: where this file lies)")
-    parser.add_argument("--key", help="the log's verifier key, or a file of them")
+    parser.add_argument("--key", help="the log's verifier key, or a file of them, also as `keys list` prints it")
     parser.add_argument("--policy", help="a policy file of your own (default: the bundle's)")
     parser.add_argument("--head", action="append", default=[], help="a checkpoint kept elsewhere")
     parser.add_argument(

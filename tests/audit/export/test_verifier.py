@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from audit.checkpoint import Checkpoint, sign_checkpoint
 from audit.errors import AuditError, SignatureError
+from audit.key_history import KeyPeriod, format_periods, parse_periods
 from audit.keys import Ed25519Signer
 from audit.merkle import LeafIndex, Sha256, TreeSize, leaf_hash, prove_inclusion
 from audit.note import VerifierKey, check_ed25519, format_vkey, open_note, parse_note, parse_vkey
@@ -784,3 +785,48 @@ def test_verifier_refuses_a_retired_or_later_key_whatever_the_order_of_the_keys_
     for head, status in ((None, 0), (forged, 1), (early, 1)):
         (tmp_path / "head").write_bytes((head or cosigned_tree(0)).newest_checkpoint().note)
         assert check(folder, "--key", tmp_path / "keys", "--head", tmp_path / "head").status == status
+
+
+FUTURE = VerifierKey(ORIGIN, 6, bytes(48))  # of a kind that is to come
+
+
+def test_verifier_passes_over_a_key_of_a_kind_to_come(check: Callable[..., Ran], tmp_path: Path) -> None:
+    tree = MemoryTree()
+    tree.grow([switch_entry(0), rotation_entry(1, "introduce", FUTURE), rotation_entry(2, "retire", FUTURE)])
+    bundle(tmp_path / "b", tree, [SIGNER.verifier_key, FUTURE], policy=None)
+    assert format_vkey(FUTURE) in (tmp_path / "b" / "log.vkey").read_text()
+    for key in ([], ["--key", KEY], ["--key", tmp_path / "b" / "log.vkey"]):
+        assert check(tmp_path / "b", *key).status == 0
+    assert check(tmp_path / "b", "--key", format_vkey(FUTURE)).status == 1
+
+
+def test_verifier_takes_the_keys_with_their_sizes_as_the_log_lists_them(
+    check: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """A receipt alone: without a list nothing says that the key was retired."""
+    folder, keys, forged = _rotated(tmp_path)
+    later = LeafIndex(3)
+    periods = (KeyPeriod(keys[0], 0, later), KeyPeriod(keys[1], 2, None))
+    listed, receipt = tmp_path / "keys+list", tmp_path / "r"
+    listed.write_text(f"{format_periods(periods)}# wrapping key wrap:00000000\n")
+    assert parse_periods(listed.read_text()) == periods
+    assert check(folder, "--key", listed).status == 0
+    receipt.write_bytes(_receipt(forged, 4))
+    assert check("--receipt", receipt, "--key", KEY).status == 0
+    ran = check("--receipt", receipt, "--key", listed)
+    assert (ran.status, "aren't in force at size 5" in ran.err) == (1, True)
+    for size, status in ((1, 0), (3, 0)):
+        early = MemoryTree()
+        early.grow(switch_entry(number) for number in range(size))
+        receipt.write_bytes(_receipt(early, 0))
+        assert check("--receipt", receipt, "--key", listed).status == status
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", f"{KEY} 0\n", f"{KEY} 0 x\n", f"{KEY} - 3\n", f"{KEY} 0 - 1\n", f"{KEY}\n" * 2]
+)
+def test_verifier_refuses_a_list_of_keys_out_of_form(
+    folder: Path, check: Callable[..., Ran], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "list").write_text(text)
+    assert check(folder, "--key", tmp_path / "list").status == 1
