@@ -18,7 +18,7 @@ from pathlib import Path
 import apsw
 
 from audit.checkpoint import open_checkpoint
-from audit.custody import UNFINISHED
+from audit.custody import APPROVED, UNFINISHED
 from audit.durable_files import TEMPORARY_SUFFIX
 from audit.errors import AuditError, RollbackError
 from audit.gap_journal import leftovers
@@ -215,7 +215,8 @@ def _check_requests(place: Place) -> Found:
     for row in unfinished:
         yield (
             PROBLEM,
-            f"{row.kind} {row.id} is {row.state} since {row.created}: `bedside audit erase resume` completes it",
+            f"{row.kind} {row.id} is {row.state} since {row.created}: `bedside audit erase resume` completes it"
+            + (", with an officer's --key where it was refused" if row.state == APPROVED else ""),
         )
     if not unfinished:
         yield OK, "no erasure or hold is half done"

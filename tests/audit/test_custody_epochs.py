@@ -18,12 +18,13 @@ from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.epochs import NewEpoch, begin_epoch, following_origin
 from audit.errors import CustodyError, HoldError, RetentionError, VerificationError
-from audit.keys import VKEY_FILE, load_vkeys
+from audit.keys import VKEY_FILE, KeyRing, load_vkeys
 from audit.log import AuditLog, LogConfig
 from audit.storage import Query
 from audit.storage.opening import open_scan, open_storage
 from audit.verify import LogReport, Trust, verify_log
 from tests.audit.custody_log import ADA, BEN, NOW, OFFICERS, OLD, ORIGIN, Room, make_room, write
+from tests.audit.stores import both_stores
 
 YESTERDAY = NOW - timedelta(days=1)
 NEXT = following_origin(ORIGIN)
@@ -232,3 +233,29 @@ def test_epochs_retention_lets_single_payloads_of_an_earlier_epoch_go(old_room: 
         assert [(payload.epoch, payload.key_ref) for payload in kept_payloads(custody)] == [(2, 1)]
     assert _sealed(old_room.directory) == []
     verify_previous(new.directory, [old_room.directory])
+
+
+@both_stores
+def test_epochs_an_erasure_reaches_every_epoch_in_either_store(
+    make_log: Callable[..., tuple[LogConfig, KeyRing]], store: str
+) -> None:
+    made, _ = make_log()
+    room = Room(made.directory)
+    made = replace(made, origin=ORIGIN, deadline_s=10.0)
+    with _custody(replace(room, now=OLD), made) as custody:
+        write(custody.log, "p0", 0, OLD)
+        write(custody.log, "p1", 0, OLD)
+    new = replace(made, directory=made.directory.with_name("log-2"), origin=NEXT)
+    schema = "epoch_2_custody" if store == "postgresql" else None
+    begin_epoch(NewEpoch(made.directory, new.directory, schema=schema), made, lambda: OLD, os.urandom)
+    with _custody(room, new, made.directory) as custody:
+        lookup = custody.lookups(["p0"])
+        both = erasure.request_erasure(custody, ["p1", "p0"], ADA, "gdpr-17")
+        row = approve(custody, erasure.request_erasure(custody, ["p0"], ADA, "gdpr-17").id, BEN)
+        erasure.carry_out(custody, row.id)
+        assert [payload.epoch for payload in kept_payloads(custody)] == [1]
+        assert find(custody, both.id).subjects == custody.lookups(["p1"]) != lookup
+        erasure.carry_out(custody, approve(custody, both.id, BEN).id)
+    assert _sealed(made.directory) == []
+    assert _verify(new).erased == 0
+    verify_previous(new.directory, [made.directory])
