@@ -7,8 +7,8 @@ A batch takes three round trips:
 (2) the places of the batch's ids;
 (3) one insert for each table, and COMMIT.
 
-The newest checkpoint comes with the peaks of its tree and with the checkpoint of the size this process saw last, so that a
-head another process wrote is checked without asking again.
+The newest checkpoint comes with the peaks of its tree and with the checkpoint of the size this process saw last, its own batch
+included, so a head that another process wrote takes one question more: for what was logged since that says who may append.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

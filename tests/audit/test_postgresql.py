@@ -1,6 +1,9 @@
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from audit.errors import AppendError, StorageError
 from audit.log import LogConfig
 from audit.merkle import LeafIndex, TreeSize
+from audit.rotation import rotate
 from audit.storage import Anchor, Erasure, Query, StoredCheckpoint
 from audit.storage.opening import PostgresqlPlace, open_scan, open_storage, read_place
 from audit.storage.postgresql import PostgresqlStorage
@@ -15,6 +19,7 @@ from audit.storage.postgresql_schema import create_schema, grant_rights, lock_ke
 from audit.storage.postgresql_session import Session
 from audit.storage.postgresql_url import load_database_url
 from audit.verify import Trust, verify_log
+from tests.audit.test_rotation import _opener
 from tests.postgresql import PATIENT
 
 pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
@@ -95,6 +100,64 @@ def test_postgresql_gives_the_peaks_of_a_head_that_another_process_wrote(
         receipts = log.append_all([make_entry(log) for _ in range(number)])
         assert receipts[-1].tree_size == number * (number + 1) // 2
     assert _verify(config, keys) == 66
+
+
+def test_postgresql_asks_one_question_more_where_another_process_wrote(
+    make_log, open_log, make_entry, second_host, monkeypatch
+) -> None:
+    config, _ = make_log()
+    ours, theirs = open_log(config), open_log(second_host(config))
+    for log in (ours, theirs, ours, theirs):
+        log.append(*make_entry(log))
+    item, own = make_entry(ours), make_entry(ours)
+    asked: list[str] = []
+    rows, script, commit = Session.rows, Session.script, Session.commit
+
+    def noting(ask):
+        def note(session, statement, *values):
+            asked.append(statement if isinstance(statement, str) else "COMMIT")
+            return ask(session, statement, *values)
+
+        return note
+
+    for name, ask in (("rows", rows), ("script", script), ("commit", commit)):
+        monkeypatch.setattr(Session, name, noting(ask))
+    ours.append(*own)
+    foreign = list(asked)
+    asked.clear()
+    ours.append(*item)
+    alone = list(asked)
+    assert len(alone) == 3
+    assert "FROM facts WHERE idx >= $1" in foreign[1]
+    assert foreign[2:] == alone[1:]
+
+
+def test_postgresql_reads_no_more_facts_than_came_since(
+    make_log, open_log, make_entry, second_host, session_of
+) -> None:
+    """A host without the new key, beside one that has it, and a log that was long before."""
+    config, _ = make_log()
+    first = open_log(config)
+    for _ in range(30):
+        first.append_all([make_entry(first) for _ in range(100)])
+    first.close()
+    here, there = open_log(config), open_log(second_host(config))
+    for log in (here, there):
+        log.append(*make_entry(log))
+    with _opener(config)() as rotating:
+        rotate(config.directory, lambda: nullcontext(rotating), datetime(2026, 3, 2, tzinfo=UTC), os.urandom)
+    before = _facts_read(session_of(config))
+    for _ in range(10):
+        for log in (here, there):
+            log.append(*make_entry(log))
+    for log in (here, there):
+        log.storage._writer.ask(lambda session: session.script("SELECT pg_stat_force_next_flush()"))
+    assert 20 <= _facts_read(session_of(config)) - before < 200
+
+
+def _facts_read(session: Session) -> int:
+    statement = "SELECT (seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_user_tables WHERE relname = 'facts'"
+    return session.script(f"{statement} AND schemaname = current_schema()")[0][0]
 
 
 def test_postgresql_takes_back_a_batch_that_lost_its_session(make_log, make_entry, open_log, session_of) -> None:
