@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from audit.access import Look
 from audit.commands.opening import note_look, now, reading
 from audit.commands.publishing import add_bundle, add_csv
-from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument, trusted_keys
+from audit.commands.running import INVALID, VALID, Subparsers, add_log, add_look, guarded, index_argument, trusted_keys
 from audit.errors import FormatError, NoSuchEntryError, ProofError, SignatureError, VerificationError
 from audit.export.cef import cef_line
 from audit.export.copies import check_copy, parse_copies
@@ -316,9 +316,7 @@ def _add_format(formats: Subparsers, default_log: Path | None, kind: Format, wor
     parser.add_argument(
         "--cursor", metavar="NAME", help="the name under which the place is kept (default: from the address)"
     )
-    parser.add_argument(
-        "--reason", default=DEFAULT_REASON, metavar="CODE", help="why, for the log (default operations)"
-    )
+    add_look(parser, DEFAULT_REASON)
     parser.set_defaults(run=guarded(partial(export, kind=kind)), proofs=False)
     return parser
 
