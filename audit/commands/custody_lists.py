@@ -11,7 +11,7 @@ from audit.commands.custody_arguments import read_patients
 from audit.commands.opening import ROLE
 from audit.commands.running import INVALID, VALID
 from audit.commitments import digest
-from audit.custody import APPROVED, DONE, RECORDED, WITHDRAWN, Custody, signed_request, written_request
+from audit.custody import APPROVED, DONE, RECORDED, WITHDRAWN, Custody, check_seal, signed_request, written_request
 from audit.custody_body import parse_body
 from audit.custody_epochs import kept_payloads
 from audit.entry import parse_entry
@@ -44,6 +44,7 @@ def list_requests(custody: Custody, _arguments: argparse.Namespace) -> int:
             print("    the wrapping key is to be replaced after it: `erase resume` does that where it wasn't done")
         try:
             print(f"    {_signed(custody, row)}")
+            check_seal(custody, row)
         except AuditError as exc:
             print(f"    {exc}")
             status = INVALID

@@ -494,3 +494,10 @@ def test_custody_an_erasure_names_the_epochs_before(office: Office) -> None:
     assert office.run("retention", "plan", *previous).out.splitlines()[2].split() == ["2010", "6", "6", "0"]
     verified = office.run("verify", str(new), "--previous", str(office.directory))
     assert (verified.code, "valid: the epoch before" in verified.out) == (0, True), verified.err
+
+
+def test_custody_a_request_that_was_moved_on_by_hand_is_listed_as_such(office: Office) -> None:
+    request = office.request("p1")
+    _alter_requests(office, lambda store: store.set_request_state(request, "requested", "running"))
+    listed = office.run("erase", "list")
+    assert (listed.code, "what the vault says of it was changed" in listed.out) == (1, True)
