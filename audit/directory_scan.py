@@ -85,10 +85,7 @@ def verify_folder(folder: Path, trust: Trust, *, ours: bool = True) -> FolderRep
     periods = trusted_periods(trust.log_keys, walk.rotations)
     _check_in_force(CHECKPOINT_FILE, note, checkpoint.size, periods)  # (6)
     for head, head_note in heads:  # (7)
-        if head.size > checkpoint.size:
-            raise RollbackError(head_note, note)
-        if walk.roots[head.size] != head.root:
-            raise ForkError(head_note, note)
+        _check_head(head, head_note, walk, note)
         _check_in_force("head", head_note, head.size, periods)
     ids = {(key.name, key.key_id) for key in (*trust.log_keys, *trust.witness_keys)}
     unchecked = sum((line.name, line.key_id) not in ids for line in parse_note(note).signatures)
@@ -232,6 +229,13 @@ class _Walk:
             if self._files.tile(older) != data[: older.width * HASH_BYTES]:
                 first = tile.index * TILE_WIDTH << TILE_HEIGHT * (tile.level or 0)
                 raise VerificationError(format_tile_path(older), "not the beginning of the tile", first)
+
+
+def _check_head(head: Checkpoint, head_note: bytes, walk: _Walk, note: bytes) -> None:
+    if head.size > walk.frontier.size:
+        raise RollbackError(head_note, note)
+    if walk.roots[head.size] != head.root:
+        raise ForkError(head_note, note)
 
 
 def _open_at_once(path: str, flags: int) -> int:
