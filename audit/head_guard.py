@@ -56,6 +56,11 @@ class HeadGuard:
         self._ended: EpochEndedError | None = None
         self._checked = TreeSize(0)
 
+    @property
+    def ended(self) -> EpochEndedError | None:
+        """What the entry says that closed the log, if one was seen."""
+        return self._ended
+
     def look_up(self, storage: Storage) -> None:
         """Learns which of the keys that sign here the log has retired: rotations from the newest back to our successor's.
 

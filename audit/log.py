@@ -209,12 +209,9 @@ class AuditLog:
             storage.close()
             raise
         log = cls(config, source, storage, vault_store, clock, random_bytes)
-        try:
-            if not reading:
-                log._guard.check_goes_on()
-        except EpochEndedError:
+        if not reading and log._guard.ended is not None:
             log.close()
-            raise
+            raise log._guard.ended
         return log
 
     @property
