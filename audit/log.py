@@ -75,6 +75,8 @@ class LogConfig:
 def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> None:
     """Makes an empty log: its store, and the head file with the signed checkpoint of the empty tree.
 
+    Where the head file lies elsewhere, the directory gets a link to it: who knows the directory alone finds the same file.
+
     Raises:
         StorageError: there is a log already, or the directory can't be written.
     """
@@ -83,6 +85,13 @@ def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> No
     head = HeadFile(config.head_file, create=True)
     head.write(note)
     head.close()
+    usual = config.directory / HEAD_FILE
+    if config.head_file != usual:
+        try:
+            usual.symlink_to(config.head_file.absolute())
+        except OSError as exc:
+            message = f"head file: can't be linked to from {HEAD_FILE}, {exc.strerror}"
+            raise StorageError(message) from exc
 
 
 def read_entry(store: Reader, index: LeafIndex) -> bytes:

@@ -32,10 +32,9 @@ from audit.commands.stores import add_store_arguments, attach, given_place, gran
 from audit.encoding import format_base64
 from audit.entry import read_header
 from audit.errors import VerificationError
-from audit.head import HEAD_FILE
 from audit.heads import read_heads
 from audit.keys import VKEY_FILE, init_keys
-from audit.log import HEADS_DIRECTORY, LogConfig, create_log, prove_entry
+from audit.log import LogConfig, create_log, prove_entry
 from audit.merkle import LeafIndex
 from audit.note import VerifierKey, format_vkey, parse_note
 from audit.pkcs11_uri import format_uri
@@ -50,7 +49,7 @@ def add(
     subparsers: Subparsers, default_log: Path | None = None, logs: Callable[[], Sequence[LogConfig]] = tuple
 ) -> None:
     """Adds the verbs; `default_log` is the configured log directory, `logs` gives every log that is configured."""
-    _add_init(subparsers, default_log)
+    _add_init(subparsers, default_log, logs)
     _add_prove(subparsers, default_log)
     _add_verify(subparsers, default_log, logs)
 
@@ -71,7 +70,9 @@ def init(arguments: argparse.Namespace) -> int:
     keys = init_keys(directory, arguments.origin, os.urandom, signing_uri=signing, wrapping_uri=wrapping)
     if place is not None:
         write_place(directory, place)
-    create_log(LogConfig(directory, arguments.origin, tenant=""), keys)
+    configured = _configured(arguments, directory)
+    head_path = None if configured is None else configured.head_path
+    create_log(LogConfig(directory, arguments.origin, tenant="", head_path=head_path), keys)
     if place is not None:
         grant(arguments, place)
     print(format_vkey(keys.signer.verifier_key))
@@ -149,9 +150,14 @@ def _trust(arguments: argparse.Namespace, directory: Path) -> Trust:
 
 def _head_places(arguments: argparse.Namespace, directory: Path) -> tuple[Path, Path]:
     """Where the log's head file lies and its directory of heads: as given, else as configured, else in the directory."""
-    same = [config for config in arguments.configured_logs() if config.directory.resolve() == directory.resolve()]
-    heads_directory = same[0].heads_directory if same else directory / HEADS_DIRECTORY
-    return arguments.head_file or (same[0].head_file if same else directory / HEAD_FILE), heads_directory
+    configured = _configured(arguments, directory) or LogConfig(directory, origin="", tenant="")
+    return arguments.head_file or configured.head_file, configured.heads_directory
+
+
+def _configured(arguments: argparse.Namespace, directory: Path) -> LogConfig | None:
+    """The configuration of the log in `directory`, None where it is no configured one's."""
+    logs: Sequence[LogConfig] = arguments.configured_logs()
+    return next((config for config in logs if config.directory.resolve() == directory.resolve()), None)
 
 
 def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | None) -> int:
@@ -164,7 +170,7 @@ def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | Non
     return VALID
 
 
-def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
+def _add_init(subparsers: Subparsers, default_log: Path | None, logs: Callable[[], Sequence[LogConfig]]) -> None:
     parser = subparsers.add_parser("init", help="make the keys and the empty log")
     add_log(parser, default_log)
     parser.add_argument(
@@ -181,7 +187,7 @@ def _add_init(subparsers: Subparsers, default_log: Path | None) -> None:
             metavar="URI",
             help=f"a {purpose} key that `keys new` made in a token",
         )
-    parser.set_defaults(run=guarded(init))
+    parser.set_defaults(run=guarded(init), configured_logs=logs)
 
 
 def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:

@@ -14,7 +14,7 @@ from bedside.cli import main
 from tests.audit.export.bundles import switch_entry
 from tests.audit.writer import write_entry
 from tests.cds_service import patients
-from tests.conftest import RunningBedside, clean_environment, released_packages, run_bedside
+from tests.conftest import ORIGIN, RunningBedside, clean_environment, released_packages, run_bedside
 
 VERBS = [
     ("serve",),
@@ -216,3 +216,23 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copy(source, target)
+
+
+def test_cli_head_file_on_another_volume_serves_every_verb(tmp_path: Path) -> None:
+    """`init` once left it in the log's directory, where the service didn't look, and the other verbs found no head."""
+    volume, log = tmp_path / "volume", tmp_path / "log"
+    volume.mkdir()
+    environment = clean_environment(
+        BEDSIDE_AUDIT_DIRECTORY=str(log),
+        BEDSIDE_AUDIT_HEAD_FILE=str(volume / "head"),
+        BEDSIDE_AUDIT_ORIGIN=ORIGIN,
+        BEDSIDE_STATE_DIRECTORY=str(tmp_path / "state"),
+    )
+    assert run_bedside("audit", "init", "--origin", ORIGIN, environment=environment).returncode == 0
+    assert (volume / "head").is_file()
+    switched = run_bedside("switch", "off", "--all", "--reason", "safety", environment=environment)
+    assert switched.returncode == 0, switched.stderr
+    for verb in (["show"], ["verify", str(log)], ["verify"], ["fsck"], ["prove", "0"]):
+        done = run_bedside("audit", *verb, environment=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (volume / "head").read_bytes() == (log / "head").read_bytes()
