@@ -294,7 +294,7 @@ def test_log_keeps_its_head_where_it_is_told(tmp_path: Path, make_log, open_log,
     log = open_log(config)
     log.append(*make_entry(log))
     assert (tmp_path / "elsewhere").read_bytes() == log.checkpoint()
-    assert not (config.directory / "head").exists()
+    assert (config.directory / "head").readlink() == tmp_path / "elsewhere"
 
 
 def test_log_of_another_origin_refuses_to_open(make_log, open_log) -> None:

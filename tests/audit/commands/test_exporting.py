@@ -301,8 +301,9 @@ def test_following_delivers_what_comes_later(directory: Path, tmp_path: Path) ->
 def _following(directory: Path, out: Path) -> Iterator[list[str]]:
     """A process that follows the log into a file for the length of a block, then is interrupted; what it said, after that."""
     source = f"""
-import sys, argparse
+import sys, argparse, signal
 from audit.commands import add_commands
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started with it ignored
 parser = argparse.ArgumentParser()
 add_commands(parser.add_subparsers(required=True))
 parsed = parser.parse_args(["export", "otlp", "--log", {str(directory)!r}, "-o", {str(out)!r}, "--follow", "--every", "0.05"])
