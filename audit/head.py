@@ -75,3 +75,19 @@ def check_extends(known: Checkpoint, known_note: bytes, size: TreeSize, newest_n
         raise RollbackError(known_note, newest_note)
     if root(read_frontier(known.size, node)) != known.root:
         raise ForkError(known_note, newest_note)
+
+
+def link_head(directory: Path, path: Path) -> None:
+    """Makes the usual place lead to a head file that lies elsewhere: who knows the log's directory alone finds the same file.
+
+    Raises:
+        StorageError: it can't be made.
+    """
+    usual = directory / HEAD_FILE
+    if path == usual:
+        return
+    try:
+        usual.symlink_to(path.absolute())
+    except OSError as exc:
+        message = f"head file: can't be linked to from {HEAD_FILE}, {exc.strerror}"
+        raise StorageError(message) from exc

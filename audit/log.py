@@ -30,7 +30,7 @@ from audit.errors import (
 )
 from audit.gap_journal import GapJournal, NotedGap, leftovers
 from audit.group_commit import DEFAULT_DEADLINE_S, DEFAULT_MAX_WAITING, GroupCommit, Limits
-from audit.head import HEAD_FILE, HeadFile
+from audit.head import HEAD_FILE, HeadFile, link_head
 from audit.head_guard import HeadGuard, HeadPlace, check_start
 from audit.keys import VKEY_FILE, KeyRing, KeySource, load_vkeys
 from audit.merkle import EMPTY_ROOT, LeafIndex, TreeSize, leaf_hash, prove_inclusion
@@ -75,8 +75,6 @@ class LogConfig:
 def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> None:
     """Makes an empty log: its store, and the head file with the signed checkpoint of the empty tree.
 
-    Where the head file lies elsewhere, the directory gets a link to it: who knows the directory alone finds the same file.
-
     Raises:
         StorageError: there is a log already, or the directory can't be written.
     """
@@ -85,13 +83,7 @@ def create_log(config: LogConfig, keys: KeyRing, *, page_size: int = 4096) -> No
     head = HeadFile(config.head_file, create=True)
     head.write(note)
     head.close()
-    usual = config.directory / HEAD_FILE
-    if config.head_file != usual:
-        try:
-            usual.symlink_to(config.head_file.absolute())
-        except OSError as exc:
-            message = f"head file: can't be linked to from {HEAD_FILE}, {exc.strerror}"
-            raise StorageError(message) from exc
+    link_head(config.directory, config.head_file)
 
 
 def read_entry(store: Reader, index: LeafIndex) -> bytes:

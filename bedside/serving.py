@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
+from audit import serving
 from bedside.outsiders import compare_with_witnesses
 from bedside.wiring import log_configs, open_logs, read_config, require_way_in
 
@@ -44,26 +44,12 @@ STOP_WITHIN_S = 75
 
 def make_server(factory: str, *, host: str, port: int, workers: int, threads: int = THREADS) -> Any:
     """The server of the WSGI application that `factory` ("module:function") builds in each worker process."""
-    from granian import Granian  # a second of imports that no other verb needs
-    from granian.constants import Interfaces
-
-    os.register_at_fork(after_in_child=_end_when_told)
-    return Granian(
+    return serving.make_server(
         factory,
-        factory=True,
-        address=host,
+        host=host,
         port=port,
-        interface=Interfaces.WSGI,
+        interface="wsgi",
+        stop_within_s=STOP_WITHIN_S,
         workers=workers,
-        respawn_failed_workers=True,  # a worker that was killed is replaced, and the service goes on
         blocking_threads=threads,
-        workers_kill_timeout=STOP_WITHIN_S,
-        log_access=False,
-        log_level="warning",  # type: ignore[arg-type]
     )
-
-
-def _end_when_told() -> None:
-    """A worker has the supervisor's handlers until it serves, and would lose what it is told while it loads its models."""
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, signal.SIG_DFL)

@@ -26,6 +26,7 @@ from audit.storage import (
     StoredEntry,
     StoredPayload,
 )
+from audit.storage.facts import facts_row, packed_id
 from audit.storage.postgresql_schema import lock_key, refuse_undurable
 from audit.storage.postgresql_session import Session
 from audit.storage.postgresql_wire import Value, array
@@ -141,14 +142,14 @@ class PostgresqlTransaction:
         return [row[0] for row in self._session.rows(statement, start, count)]
 
     def index_of(self, entry_id: str) -> LeafIndex | None:
-        row = self._session.row("SELECT idx FROM facts WHERE entry_id = $1", _packed(entry_id))
+        row = self._session.row("SELECT idx FROM facts WHERE entry_id = $1", packed_id(entry_id))
         return None if row is None else LeafIndex(row[0])
 
     def places(self, entry_ids: Sequence[str]) -> Mapping[str, tuple[LeafIndex, bytes]]:
         statement = (
             "SELECT encode(entry_id, 'hex'), idx, entry FROM facts JOIN entries USING (idx) WHERE entry_id = ANY ($1)"
         )
-        rows = self._session.rows(statement, array(map(_packed, entry_ids)))
+        rows = self._session.rows(statement, array(map(packed_id, entry_ids)))
         return {entry_id: (LeafIndex(index), entry) for entry_id, index, entry in rows}
 
     def entries_of(self, types: Sequence[str], start: int, last: LeafIndex) -> list[bytes]:
@@ -207,7 +208,7 @@ class PostgresqlTransaction:
     def append(self, entries: Sequence[StoredEntry], checkpoint: StoredCheckpoint) -> None:
         statements: list[tuple[str, Sequence[Value]]] = [
             (_INSERT_ENTRIES, _columns((row.summary.index, row.nodes, row.entry) for row in entries)),
-            (_INSERT_FACTS, _columns(_facts(row.summary) for row in entries)),
+            (_INSERT_FACTS, _columns(facts_row(row.summary) for row in entries)),
         ]
         payloads = [
             (row.summary.index, row.payload.key_ref, row.payload.sealed, row.payload.erasure)
@@ -283,24 +284,3 @@ def _conditions(query: Query) -> list[tuple[str, str | int]]:
     if query.model is not None:
         asked.append(("model = {}" if "@" in query.model else "split_part(model, '@', 1) = {}", query.model))
     return asked
-
-
-def _facts(summary: EntrySummary) -> tuple[int, bytes, str, str, str, str, str, str]:
-    return (
-        summary.index,
-        _packed(summary.entry_id),
-        summary.type,
-        summary.time,
-        summary.service,
-        summary.model,
-        summary.status,
-        summary.actor,
-    )
-
-
-def _packed(entry_id: str) -> bytes:
-    """The 16 bytes behind 32 hex digits; b"" for what is no entry id, which no entry has."""
-    try:
-        return bytes.fromhex(entry_id)
-    except ValueError:
-        return b""

@@ -18,6 +18,7 @@ from audit.storage import (
     StoredEntry,
     StoredPayload,
 )
+from audit.storage.facts import facts_row, packed_id
 from audit.storage.sqlite_seal import remove_seal
 
 
@@ -68,7 +69,7 @@ class SqliteTransaction:
         return [row[0] for row in self._connection.execute(statement, (start, count))]
 
     def index_of(self, entry_id: str) -> LeafIndex | None:
-        row = self._row("SELECT idx FROM facts WHERE entry_id = ?", _packed(entry_id))
+        row = self._row("SELECT idx FROM facts WHERE entry_id = ?", packed_id(entry_id))
         return None if row is None else LeafIndex(row[0])
 
     def places(self, entry_ids: Sequence[str]) -> Mapping[str, tuple[LeafIndex, bytes]]:
@@ -137,7 +138,7 @@ class SqliteTransaction:
         execute, executemany = self._connection.execute, self._connection.executemany
         rows = [(row.summary.index, row.nodes, row.entry) for row in entries]
         executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
-        executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_facts(row.summary) for row in entries])
+        executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [facts_row(row.summary) for row in entries])
         payloads = [
             (row.summary.index, row.payload.key_ref, row.payload.erasure, row.payload.sealed)
             for row in entries
@@ -208,24 +209,3 @@ def _conditions(query: Query) -> dict[str, tuple[str | int, ...]]:
     elif query.model is not None:
         asked["substr(model, 1, ?) = ?"] = (len(query.model) + 1, f"{query.model}@")
     return asked
-
-
-def _facts(summary: EntrySummary) -> tuple[int, bytes, str, str, str, str, str, str]:
-    return (
-        summary.index,
-        _packed(summary.entry_id),
-        summary.type,
-        summary.time,
-        summary.service,
-        summary.model,
-        summary.status,
-        summary.actor,
-    )
-
-
-def _packed(entry_id: str) -> bytes:
-    """The 16 bytes behind 32 hex digits; b"" for what is no entry id, which no entry has."""
-    try:
-        return bytes.fromhex(entry_id)
-    except ValueError:
-        return b""

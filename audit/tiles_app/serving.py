@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
+from audit.serving import make_server
 from audit.tiles_app.app import FOLDER_VARIABLE, LOG_VARIABLE, open_tiles
 
 # A tile is one read of the store; gzip of a bundle of entries is some ten milliseconds of one core.
@@ -22,26 +22,11 @@ def serve_tiles(directory: Path, folder: Path | None, host: str, port: int) -> N
     os.environ[LOG_VARIABLE] = str(directory.resolve())
     os.environ[FOLDER_VARIABLE] = "" if folder is None else str(folder.resolve())
     open_tiles().checkpoint()
-    from granian import Granian  # a second of imports that no other verb needs
-    from granian.constants import Interfaces
-
-    os.register_at_fork(after_in_child=_end_when_told)
-    Granian(
+    make_server(
         "audit.tiles_app.app:build_app",
-        factory=True,
-        address=host,
+        host=host,
         port=port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        respawn_failed_workers=True,
+        interface="wsgi",
+        stop_within_s=STOP_WITHIN_S,
         blocking_threads=THREADS,
-        workers_kill_timeout=STOP_WITHIN_S,
-        log_access=False,
-        log_level="warning",  # type: ignore[arg-type]
     ).serve()
-
-
-def _end_when_told() -> None:
-    """A worker has the supervisor's handlers until it serves, and would lose what it is told before."""
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, signal.SIG_DFL)
