@@ -11,22 +11,21 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack
-from typing import Any
 
 from audit.anchor_loop import LOCK_FILE, AnchorLock
 from audit.anchoring import Anchoring, Round
 from audit.log import AuditLog
 from bedside.config import Config, ConfigError
+from bedside.environment import now, read_config
 from bedside.logs import configure_logging
 from bedside.outsiders import are_any, compare_with_witnesses, outsiders, start_anchoring
-from bedside.wiring import log_configs, now, open_logs, read_config
+from bedside.tenants import log_configs, open_logs
 
 DONE, FAILED = 0, 1
 
 
-def add_anchor(verbs: Any) -> None:
-    """Adds the verb to those of `bedside audit`."""
-    parser = verbs.add_parser("anchor", help="give the logs' heads to the configured witnesses and authorities")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
     parser.add_argument("--follow", action="store_true", help="again and again, until told to stop")
     parser.set_defaults(run=anchor)
 

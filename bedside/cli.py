@@ -1,7 +1,7 @@
-"""The command line: `bedside serve | demo | doctor | switch … | report … | audit … | model … | report …`.
+"""The command line: `bedside serve | demo | doctor | switch … | report … | audit … | model …`.
 
 Each verb is a function that takes the parsed arguments and returns an exit code. Exit codes of `audit`: 0 valid, 1 invalid,
-2 usage, 3 rollback or fork.
+2 usage, 3 rollback or fork. A new verb is a module with that function and one that adds its arguments, and a line here.
 """
 
 from __future__ import annotations
@@ -9,51 +9,53 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 
 from audit.commands import add_commands
-from audit.commands.running import FAILURES, outcome
+from audit.commands.running import FAILURES, Configured, outcome
+from audit.commands.verbs import Verb, add_verbs, more_verbs
 from audit.errors import AuditError
-from bedside.anchoring import add_anchor
 from bedside.config import Config, ConfigError
-from bedside.custody import add_custody
-from bedside.demo import add_demo
-from bedside.doctor import add_doctor
+from bedside.environment import read_config
 from bedside.logs import configure_logging
-from bedside.models import add_model_commands
-from bedside.outsiders import way_out
-from bedside.replaying import add_replay
-from bedside.report import add_report
-from bedside.serving import add_serve
-from bedside.switching import add_switch
-from bedside.wiring import log_configs, read_config
+from bedside.tenants import log_configs
 from cds_service.errors import ServiceError
 from model_artifacts.errors import ModelError
+
+VERBS = (
+    Verb("serve", "answer CDS Hooks calls", "bedside.serving:fill"),
+    Verb("demo", "run Bedside with the pocket EHR on this machine", "bedside.demo:fill"),
+    Verb("doctor", "check the installation and configuration", "bedside.doctor:fill"),
+    Verb("model", "the models: list, verify, card", "bedside.models:fill"),
+    Verb("report", "what the log tells: feedback", "bedside.report:fill"),
+    Verb("switch", "switch services, models or a tenant off and on, while the service runs", "bedside.switching:fill"),
+)
+# Those of `bedside audit` that need more of the configuration than where the log is.
+AUDIT_VERBS = (
+    Verb("replay", "repeat a recorded decision; needs the patient's key in the vault", "bedside.replaying:fill"),
+    Verb("anchor", "give the logs' heads to the configured witnesses and authorities", "bedside.anchoring:fill"),
+    Verb("erase", "forget patients: their keys and payloads", "bedside.custody:fill_erase"),
+    Verb("hold", "legal holds", "bedside.custody:fill_hold"),
+    Verb("retention", "what may go by its age", "bedside.custody:fill_retention"),
+    Verb("officer", "keys that officers sign with", "audit.commands.custody:fill_officer"),
+)
 
 
 def build_parser(config: Config) -> argparse.ArgumentParser:
     """The whole command line; defaults come from the configuration."""
     parser = argparse.ArgumentParser(prog="bedside", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add_serve(verbs)
-    add_demo(verbs)
-    add_doctor(verbs)
-    add_model_commands(verbs)
-    add_report(verbs)
-    add_switch(verbs)
+    verbs = add_verbs(parser, "verb", VERBS)
     audit = verbs.add_parser(
         "audit", help="the decision log: look into it, verify it, prove, export, erase, hold, keys"
     )
-    audit_verbs = audit.add_subparsers(dest="audit_verb", required=True, metavar="VERB")
-    add_commands(
-        audit_verbs,
-        config.audit.directory,
-        ask=lambda *asked, **how: way_out(config)(*asked, **how),  # made when it is needed: no other verb looks at it
-        default_vault=config.audit.vault_directory,
+    given = Configured(
+        log=config.audit.directory,
+        vault=config.audit.vault_directory,
+        # made when it is needed: no other verb looks at it
+        ask=lambda *asked, **how: resolve_name("bedside.outsiders:way_out")(config)(*asked, **how),
         logs=lambda: log_configs(config),
     )
-    add_replay(audit_verbs)
-    add_anchor(audit_verbs)
-    add_custody(audit_verbs)
+    more_verbs(add_commands(audit, given), AUDIT_VERBS)
     return parser
 
 

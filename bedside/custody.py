@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from audit.approvals import Officer, check_officers
 from audit.commands import custody as commands
@@ -19,15 +18,26 @@ from audit.note import parse_vkey
 from audit.retention import RetentionRule
 from audit.storage.opening import open_storage
 from bedside.config import Config, ConfigError
-from bedside.wiring import log_configs, now, read_config
+from bedside.environment import now, read_config
+from bedside.tenants import log_configs
 
 # Besides the deadlines of a call and of the log.
 _MARGIN_S = 1.0
 
 
-def add_custody(verbs: Any) -> None:
-    """Adds the verbs to those of `bedside audit`."""
-    commands.add(verbs, open_custody)
+def fill_erase(parser: argparse.ArgumentParser) -> None:
+    """Adds its verbs."""
+    commands.fill_erase(parser, open_custody)
+
+
+def fill_hold(parser: argparse.ArgumentParser) -> None:
+    """Adds its verbs."""
+    commands.fill_hold(parser, open_custody)
+
+
+def fill_retention(parser: argparse.ArgumentParser) -> None:
+    """Adds its verbs."""
+    commands.fill_retention(parser, open_custody)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from audit.keys import load_vkeys
 from audit.verify import Trust, verify_receipt
@@ -30,9 +30,8 @@ ORIGIN = "demo.localhost/cds-audit/default/1"
 START_DEADLINE_S = 60.0  # a cold start takes one or two seconds; a busy machine may need more
 
 
-def add_demo(verbs: Any) -> None:
-    """Adds the verb."""
-    parser = verbs.add_parser("demo", help="run Bedside with the pocket EHR on this machine")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
     parser.add_argument("--port", type=int, default=8712, help="Bedside's port")
     parser.add_argument("--ehr-port", type=int, default=8713, help="the pocket EHR's port")
     parser.add_argument("--directory", type=Path, default=Path("var/demo"), help="where the log of this run goes")

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import apsw
 import onnxruntime
@@ -18,18 +17,20 @@ from audit.storage.sqlite_schema import check_sqlite_version
 from bedside.clients import registered_clients
 from bedside.config import Config, ConfigError
 from bedside.custody import read_officers, retention_rule
+from bedside.environment import read_config
 from bedside.hospital import fetch_key_set
 from bedside.outsiders import known_authorities, known_witnesses, way_out
-from bedside.wiring import build_services, load_models, open_logs, read_config
+from bedside.tenants import open_logs
+from bedside.wiring import build_services, load_models
 from cds_service.clients import CdsClient
 from cds_service.key_sets import parse_key_set
 from fhir_adapters.errors import FhirUpstreamError
 from model_artifacts.errors import ModelError
 
 
-def add_doctor(verbs: Any) -> None:
-    """Adds the verb."""
-    verbs.add_parser("doctor", help="check the installation and configuration").set_defaults(run=examine)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """It takes no arguments."""
+    parser.set_defaults(run=examine)
 
 
 def examine(_options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from model_artifacts.errors import ModelError
 from model_artifacts.model_card import CARD_FILE, model_card
@@ -12,10 +11,9 @@ from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 
 
-def add_model_commands(verbs: Any) -> None:
+def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the verbs."""
-    model = verbs.add_parser("model", help="the models: list, verify, card")
-    model_verbs = model.add_subparsers(dest="model_verb", required=True, metavar="VERB")
+    model_verbs = parser.add_subparsers(dest="model_verb", required=True, metavar="VERB")
     model_verbs.add_parser("list", help="installed models and their versions").set_defaults(run=list_models)
     model_verbs.add_parser("verify", help="check every model folder's digests").set_defaults(run=verify_models)
     card = model_verbs.add_parser("card", help="print a model's card")

@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from audit.access import Look
 from audit.commands.opening import DEADLINE_S, config_of, reading, record_look
@@ -24,7 +23,9 @@ from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.storage import Query
 from bedside.config import Config, ConfigError
-from bedside.wiring import load_models, now, read_config, software_digest, tenant_log
+from bedside.environment import now, read_config
+from bedside.tenants import tenant_log
+from bedside.wiring import load_models, software_digest
 from cds_service.replay import DECISION, Outcome, Recorded, ReplayReport, read_recorded, replay
 from model_artifacts.archive import find_kept
 from model_artifacts.runtime import ReleasedModel
@@ -52,9 +53,8 @@ class NothingToReplayError(AuditError):
     """No recorded decision holds an answer that could be repeated."""
 
 
-def add_replay(verbs: Any) -> None:
-    """Adds the verb."""
-    parser = verbs.add_parser("replay", help="repeat a recorded decision; needs the patient's key in the vault")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
     parser.add_argument(
         "index", type=_index, help='index of the decision, or "latest": the newest that a model answered'
     )

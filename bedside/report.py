@@ -19,16 +19,16 @@ from audit.commands.running import add_look, guarded
 from audit.entry import format_time
 from audit.log import LogConfig, read_entries
 from bedside.config import Config, ConfigError
-from bedside.wiring import log_config, log_configs, read_config
+from bedside.environment import read_config
+from bedside.tenants import log_config, log_configs
 from cds_service.feedback_report import Answers, FeedbackReport, Reason, Selection, Share, feedback_report
 
 REASON = "operations"
 
 
-def add_report(verbs: Any) -> None:
-    """Adds the verb."""
-    report = verbs.add_parser("report", help="what the log tells: feedback")
-    _add_feedback(report.add_subparsers(dest="report_verb", required=True, metavar="VERB"))
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds the reports."""
+    _add_feedback(parser.add_subparsers(dest="report_verb", required=True, metavar="VERB"))
 
 
 def _add_feedback(verbs: Any) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from audit import serving
+from bedside.environment import read_config
 from bedside.outsiders import compare_with_witnesses
-from bedside.wiring import log_configs, open_logs, read_config, require_way_in
+from bedside.tenants import log_configs, open_logs
+from bedside.wiring import require_way_in
 
 
-def add_serve(verbs: Any) -> None:
-    """Adds the verb."""
-    parser = verbs.add_parser("serve", help="answer CDS Hooks calls")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
     parser.add_argument("--config", type=Path, help="TOML file; also BEDSIDE_CONFIG")
     parser.set_defaults(run=serve)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -20,16 +20,17 @@ from audit.fields import Code
 from audit.log import AuditLog
 from audit.operators import present_operator
 from bedside.config import Config, ConfigError
-from bedside.wiring import build_services, load_models, log_configs, now, open_ward, read_config
+from bedside.environment import now, read_config
+from bedside.tenants import log_configs
+from bedside.wiring import build_services, load_models, open_ward
 from cds_service.ward import Scope
 from model_artifacts.errors import ModelError
 
 REASONS = ("safety", "drift", "maintenance", "evaluation", "other")
 
 
-def add_switch(verbs: Any) -> None:
-    """Adds the verb and its verbs."""
-    parser = verbs.add_parser("switch", help="switch services, models or a tenant off and on, while the service runs")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds its verbs."""
     switch_verbs = parser.add_subparsers(dest="switch_verb", required=True, metavar="VERB")
     for verb in ("off", "on"):
         one = switch_verbs.add_parser(verb, help=f"switch {verb}; acts at the next call")

@@ -1,6 +1,7 @@
 """The one place where everything is wired together: clock, randomness, files, network and models meet here.
 
-`build_app` is what the WSGI server calls in each worker process. Only here is a clock read or the environment looked at.
+`build_app` is what the WSGI server calls in each worker process. A clock is read or the environment looked at only here and in
+`bedside.environment`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import os
 import re
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.resources import files
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -24,14 +24,14 @@ import msgspec
 from flask import Flask
 
 from audit.errors import AuditError
-from audit.log import AuditLog, LogConfig
 from bedside.clients import networks, open_client, registered_clients
-from bedside.config import Config, ConfigError, load_config
+from bedside.config import Config, ConfigError
+from bedside.environment import now, read_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
 from bedside.outsiders import start_anchoring
 from bedside.starting import record_start
-from bedside.tables import TenantTable
+from bedside.tenants import open_logs
 from cds_service.app import create_app
 from cds_service.auth import Gate, OpenGate
 from cds_service.clients import CdsClient
@@ -57,22 +57,6 @@ MODEL_S = 0.05  # a model takes 5 ms; ten times that is kept for it
 PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts", "smart_app")
 
 
-def read_config(environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration named by the environment.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    env = os.environ if environment is None else environment
-    path = env.get("BEDSIDE_CONFIG")
-    return load_config(Path(path) if path else None, env)
-
-
-def now() -> datetime:
-    """The present moment, aware UTC."""
-    return datetime.now(UTC)
-
-
 def load_models(config: Config) -> dict[str, ReleasedModel]:
     """The enabled models, verified.
 
@@ -85,78 +69,6 @@ def load_models(config: Config) -> dict[str, ReleasedModel]:
     if unknown:
         raise ConfigError(f"models.enabled: expected some of {', '.join(packages)}, got {', '.join(unknown)}")
     return {name: ReleasedModel.load(packages[name]) for name in config.models.enabled}
-
-
-def log_config(config: Config) -> LogConfig:
-    """The audit log's own configuration."""
-    audit = config.audit
-    return LogConfig(
-        directory=audit.directory,
-        origin=audit.origin,
-        tenant=audit.tenant,
-        deadline_s=audit.deadline_ms / 1000,
-        head_path=audit.head_file,
-        heads_path=audit.heads_directory,
-        vault_directory=audit.vault_directory,
-    )
-
-
-def open_logs(config: Config) -> dict[str, AuditLog]:
-    """Every tenant's log, opened for appending, by tenant.
-
-    Raises:
-        AuditError: one is missing, unreadable, or was rolled back.
-        ConfigError: as `log_configs`.
-    """
-    return {one.tenant: AuditLog.open(one, clock=now) for one in log_configs(config)}
-
-
-def log_configs(config: Config) -> tuple[LogConfig, ...]:
-    """Every tenant's log's configuration.
-
-    Raises:
-        ConfigError: two tenants of one name, in one folder, or with one head file, heads directory or vault.
-    """
-    configs = (log_config(config), *(_tenant_log(config, tenant) for tenant in config.tenants))
-    for counted in (
-        Counter[object](one.tenant for one in configs),
-        Counter[object](one.directory.resolve() for one in configs),
-        Counter[object](one.head_file.resolve() for one in configs),
-        Counter[object](one.heads_directory.resolve() for one in configs),
-        Counter[object]((one.vault_directory or one.directory).resolve() for one in configs),
-    ):
-        repeated = [value for value, times in counted.items() if times > 1]
-        if repeated:
-            raise ConfigError(
-                f"tenants: expected each name, directory, head file, heads directory and vault once, got {repeated[0]} twice"
-            )
-    return configs
-
-
-def tenant_log(config: Config, tenant: str | None) -> LogConfig:
-    """The configuration of one tenant's log; None is `audit.tenant`.
-
-    Raises:
-        ConfigError: no such tenant, or as `log_configs`.
-    """
-    configs = {one.tenant: one for one in log_configs(config)}
-    name = config.audit.tenant if tenant is None else tenant
-    if name not in configs:
-        raise ConfigError(f"--tenant: expected one of {', '.join(configs)}, got {name}")
-    return configs[name]
-
-
-def _tenant_log(config: Config, tenant: TenantTable) -> LogConfig:
-    deadline_s = config.audit.deadline_ms / 1000
-    return LogConfig(
-        tenant.directory,
-        tenant.origin,
-        tenant.name,
-        deadline_s,
-        head_path=tenant.head_file,
-        heads_path=tenant.heads_directory,
-        vault_directory=tenant.vault_directory,
-    )
 
 
 def open_state(config: Config) -> Path:

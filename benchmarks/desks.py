@@ -14,7 +14,8 @@ from pathlib import Path
 from audit.keys import init_keys
 from audit.log import LogConfig, create_log
 from bedside.config import Access, Audit, Config, Models, State
-from bedside.wiring import build_desk, now
+from bedside.environment import now
+from bedside.wiring import build_desk
 from cds_service.desk import Access as CallAccess
 from cds_service.desk import Book, Caller, Desk
 from cds_service.gather import Fetched

@@ -15,7 +15,7 @@ BEDSIDE = """
 import argparse, sys
 from audit.commands import add_commands
 parser = argparse.ArgumentParser()
-add_commands(parser.add_subparsers(dest="bedside").add_parser("audit").add_subparsers(required=True))
+add_commands(parser.add_subparsers(dest="bedside").add_parser("audit"))
 arguments = parser.parse_args()
 sys.exit(arguments.run(arguments))
 """

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from audit.commands.anchors import describe_anchors
 from audit.commands.epochs import verify_previous
 from audit.commands.keys import token_uri
 from audit.commands.opening import note_look, reading
-from audit.commands.publishing import is_published, verify_published
+from audit.commands.published import is_published, verify_published
 from audit.commands.running import (
     USAGE,
     VALID,
-    Subparsers,
+    Configured,
     add_log,
     add_look,
     directory_argument,
@@ -43,15 +43,6 @@ from audit.storage.opening import open_scan, read_place, write_place
 from audit.storage.sqlite_seal import is_sealed
 from audit.timestamps import check_timestamp, load_roots
 from audit.verify import Trust, verify_log, verify_receipt
-
-
-def add(
-    subparsers: Subparsers, default_log: Path | None = None, logs: Callable[[], Sequence[LogConfig]] = tuple
-) -> None:
-    """Adds the verbs; `default_log` is the configured log directory, `logs` gives every log that is configured."""
-    _add_init(subparsers, default_log, logs)
-    _add_prove(subparsers, default_log)
-    _add_verify(subparsers, default_log, logs)
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -170,9 +161,9 @@ def _verify_receipt(path: Path, keys: tuple[VerifierKey, ...], entry: Path | Non
     return VALID
 
 
-def _add_init(subparsers: Subparsers, default_log: Path | None, logs: Callable[[], Sequence[LogConfig]]) -> None:
-    parser = subparsers.add_parser("init", help="make the keys and the empty log")
-    add_log(parser, default_log)
+def fill_init(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    add_log(parser, given.log)
     parser.add_argument(
         "--origin",
         type=name_argument,
@@ -187,27 +178,27 @@ def _add_init(subparsers: Subparsers, default_log: Path | None, logs: Callable[[
             metavar="URI",
             help=f"a {purpose} key that `keys new` made in a token",
         )
-    parser.set_defaults(run=guarded(init), configured_logs=logs)
+    parser.set_defaults(run=guarded(init), configured_logs=given.logs)
 
 
-def _add_prove(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = subparsers.add_parser("prove", help="write the proof of one entry")
-    add_log(parser, default_log)
+def fill_prove(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    add_log(parser, given.log)
     add_look(parser, "verification")
     parser.add_argument("index", type=index_argument)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="a .tlog-proof file (default: print)")
     parser.set_defaults(run=guarded(prove))
 
 
-def _add_verify(subparsers: Subparsers, default_log: Path | None, logs: Callable[[], Sequence[LogConfig]]) -> None:
-    parser = subparsers.add_parser("verify", help="verify a log, a published folder, a bundle or a receipt, offline")
+def fill_verify(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
     parser.add_argument(
         "path",
         nargs="?",
         type=Path,
         help="log directory, folder of tiles, bundle or .tlog-proof file (default: the log)",
     )
-    parser.add_argument("--log", type=Path, default=default_log, metavar="DIR", help="log directory")
+    parser.add_argument("--log", type=Path, default=given.log, metavar="DIR", help="log directory")
     parser.add_argument("--key", help="the log's verifier key, or a file of them (default: log.vkey beside)")
     parser.add_argument("--head", type=Path, action="append", default=[], help="a checkpoint kept elsewhere")
     parser.add_argument(
@@ -237,4 +228,4 @@ def _add_verify(subparsers: Subparsers, default_log: Path | None, logs: Callable
     )
     parser.add_argument("--entry", type=Path, help="the entry a receipt is about, where it doesn't carry it")
     parser.add_argument("--foreign", action="store_true", help="a published log of another application's entries")
-    parser.set_defaults(run=guarded(verify), configured_logs=logs)
+    parser.set_defaults(run=guarded(verify), configured_logs=given.logs)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from audit.commands.opening import now
-from audit.commands.running import INVALID, VALID, Subparsers, add_log, guarded, index_argument
+from audit.commands.running import INVALID, VALID, Configured, add_log, guarded, index_argument
 from audit.drill import DEFAULT_LIMIT, WAYS, Alarm, run_drill
 from audit.errors import StorageError
 from audit.fsck import PROBLEM, Place, examine
@@ -15,23 +15,25 @@ from audit.storage.opening import STORE_FILE, open_scan
 from audit.storage.sqlite_schema import DATABASE_FILE
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
-    """Adds the verbs; the defaults are the configured directories of the log and of its vault."""
-    fsck_parser = subparsers.add_parser("fsck", help="look whether the log's files are in order")
-    add_log(fsck_parser, default_log)
-    fsck_parser.add_argument("--vault", type=Path, default=default_vault, metavar="DIR", help="where its vault lies")
-    fsck_parser.add_argument("--head-file", type=Path, metavar="FILE", help="the head file, where it lies elsewhere")
-    fsck_parser.add_argument(
+def fill_fsck(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    add_log(parser, given.log)
+    parser.add_argument("--vault", type=Path, default=given.vault, metavar="DIR", help="where its vault lies")
+    parser.add_argument("--head-file", type=Path, metavar="FILE", help="the head file, where it lies elsewhere")
+    parser.add_argument(
         "--repair", action="store_true", help="put right what can be without losing anything: seal, head, leftovers"
     )
-    fsck_parser.add_argument("--quick", action="store_true", help="don't go through the whole store")
-    fsck_parser.set_defaults(run=guarded(fsck))
-    drill_parser = subparsers.add_parser("drill", help="tamper with a copy in ten ways, and show each alarm")
-    add_log(drill_parser, default_log)
-    drill_parser.add_argument(
+    parser.add_argument("--quick", action="store_true", help="don't go through the whole store")
+    parser.set_defaults(run=guarded(fsck))
+
+
+def fill_drill(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    add_log(parser, given.log)
+    parser.add_argument(
         "--entries", type=index_argument, default=DEFAULT_LIMIT, metavar="N", help="copy at most the first N entries"
     )
-    drill_parser.set_defaults(run=guarded(drill))
+    parser.set_defaults(run=guarded(drill))
 
 
 def fsck(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from audit.commands.custody_arguments import (
 )
 from audit.commands.custody_lists import AWAITED, ERASURES, list_holds, list_requests, plan_retention
 from audit.commands.keys import token_uri
-from audit.commands.running import INVALID, USAGE, VALID, Subparsers, guarded, index_argument
+from audit.commands.running import INVALID, USAGE, VALID, guarded, index_argument
 from audit.custody import APPROVED, DONE, REQUESTED, UNFINISHED, Custody, advance, approve, check_seal, find, withdraw
 from audit.custody_body import parse_body
 from audit.entry import format_time, parse_entry
@@ -50,12 +50,9 @@ _SEED_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def add(subparsers: Subparsers, open_custody: OpenCustody) -> None:
-    """Adds the verbs; `open_custody` opens what they act on from the parsed arguments, which name a tenant or none."""
-    _add_erase(_group(subparsers, "erase", "forget patients: their keys and payloads"), open_custody)
-    _add_hold(_group(subparsers, "hold", "legal holds"), open_custody)
-    _add_retention(_group(subparsers, "retention", "what may go by its age"), open_custody)
-    officer = _group(subparsers, "officer", "keys that officers sign with").add_parser("new", help="make a key")
+def fill_officer(parser: argparse.ArgumentParser) -> None:
+    """Adds its verb."""
+    officer = _group(parser, "officer").add_parser("new", help="make a key")
     officer.add_argument("name", help="as it will stand in the configuration")
     officer.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="key file to make, 0600")
     officer.add_argument(
@@ -231,12 +228,13 @@ def _end(day: date) -> str:
     return format_time(datetime.combine(day + timedelta(days=1), time(), UTC))
 
 
-def _group(subparsers: Subparsers, name: str, text: str) -> Any:
-    parser = subparsers.add_parser(name, help=text)
+def _group(parser: argparse.ArgumentParser, name: str) -> Any:
     return parser.add_subparsers(dest=f"{name}_verb", required=True, metavar="VERB")
 
 
-def _add_erase(group: Any, open_custody: OpenCustody) -> None:
+def fill_erase(parser: argparse.ArgumentParser, open_custody: OpenCustody) -> None:
+    """Adds its verbs; `open_custody` opens what they act on from the parsed arguments, which name a tenant or none."""
+    group = _group(parser, "erase")
     request = _add(group, "request", request_erasure, open_custody, "ask for patients to be forgotten")
     add_patients(request)
     add_signature(request)
@@ -259,7 +257,9 @@ def _add_erase(group: Any, open_custody: OpenCustody) -> None:
     add_previous(resume_parser)
 
 
-def _add_hold(group: Any, open_custody: OpenCustody) -> None:
+def fill_hold(parser: argparse.ArgumentParser, open_custody: OpenCustody) -> None:
+    """Adds its verbs; `open_custody` as for `erase`."""
+    group = _group(parser, "hold")
     place = _add(group, "place", place_hold, open_custody, "keep what there is of patients, come what may")
     add_patients(place)
     add_signature(place)
@@ -272,7 +272,9 @@ def _add_hold(group: Any, open_custody: OpenCustody) -> None:
     listed.add_argument("--patients", type=Path, metavar="FILE", help="only those on these patients, one id a line")
 
 
-def _add_retention(group: Any, open_custody: OpenCustody) -> None:
+def fill_retention(parser: argparse.ArgumentParser, open_custody: OpenCustody) -> None:
+    """Adds its verbs; `open_custody` as for `erase`."""
+    group = _group(parser, "retention")
     add_previous(_add(group, "plan", plan_retention, open_custody, "what there is of each year, and what may go"))
     apply = _add(group, "apply", apply_retention, open_custody, "ask for what may go to be erased")
     add_signature(apply, default_reason="retention")

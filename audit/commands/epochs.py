@@ -9,7 +9,7 @@ from pathlib import Path
 from audit.checkpoint import parse_checkpoint
 from audit.commands.keys import add_vault, token_uri
 from audit.commands.opening import config_of, now, reading
-from audit.commands.running import VALID, Subparsers, add_log, code_argument, guarded
+from audit.commands.running import VALID, Configured, add_log, code_argument, guarded
 from audit.entry import parse_entry
 from audit.entry_custody import ErasureEntry
 from audit.epochs import COMPROMISE, NewEpoch, begin_epoch, verify_link
@@ -22,14 +22,13 @@ from audit.storage import Erasure, Storage
 from audit.storage.opening import open_scan
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
-    """Adds the verb; the defaults are the configured directories of the log and of its vault."""
-    verbs = subparsers.add_parser("epoch", help="go on under a new origin and key, after a compromise")
-    parser = verbs.add_subparsers(dest="epoch_verb", required=True, metavar="VERB").add_parser(
+def fill(epoch: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its verb."""
+    parser = epoch.add_subparsers(dest="epoch_verb", required=True, metavar="VERB").add_parser(
         "begin", help="close the log and begin the next epoch"
     )
-    add_log(parser, default_log)
-    add_vault(parser, default_vault)
+    add_log(parser, given.log)
+    add_vault(parser, given.vault)
     parser.add_argument("--new", type=Path, required=True, metavar="DIR", help="directory of the new epoch")
     parser.add_argument(
         "--reason", type=code_argument, default=COMPROMISE, help=f"a code for the log entries (default {COMPROMISE})"

@@ -1,7 +1,7 @@
 """export: the log in formats that others read, to a file, to standard output, or to a server; and the check of a copy.
 
 Each format is a subcommand of `bedside audit export`, added by its own function below; a new one is a function and a line in
-`add`. What is sent goes by a cursor, so that each run continues where the last one got an acknowledgement.
+`fill`. What is sent goes by a cursor, so that each run continues where the last one got an acknowledgement.
 """
 
 import argparse
@@ -17,9 +17,19 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from audit.access import Look
+from audit.commands.auditors import add_bundle, add_csv
 from audit.commands.opening import note_look, now, reading
-from audit.commands.publishing import add_bundle, add_csv
-from audit.commands.running import INVALID, VALID, Subparsers, add_log, add_look, guarded, index_argument, trusted_keys
+from audit.commands.running import (
+    INVALID,
+    VALID,
+    Configured,
+    Subparsers,
+    add_log,
+    add_look,
+    guarded,
+    index_argument,
+    trusted_keys,
+)
 from audit.errors import FormatError, NoSuchEntryError, ProofError, SignatureError, VerificationError
 from audit.export.cef import cef_line
 from audit.export.copies import check_copy, parse_copies
@@ -58,9 +68,9 @@ class Format:
     destination: ToDestination
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None, ask: Ask | None = None) -> None:
-    """Adds `export`; without `ask` what goes over HTTP can only be written to files."""
-    parser = subparsers.add_parser("export", help="write or send the log in formats that others read")
+def fill(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds the formats; without `given.ask` what goes over HTTP can only be written to files."""
+    default_log, ask = given.log, given.ask
     formats = parser.add_subparsers(dest="export_format", required=True, metavar="FORMAT")
     _add_fhir(formats, default_log, ask, "fhir-auditevent", audit_events, "FHIR R4 AuditEvents (IHE BALP)")
     _add_fhir(formats, default_log, ask, "provenance", provenances, "FHIR R4 Provenance of what models made")

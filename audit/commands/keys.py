@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from audit.commands.opening import appending, now, reading
-from audit.commands.running import VALID, Subparsers, add_log, code_argument, guarded
+from audit.commands.running import VALID, Configured, Subparsers, add_log, code_argument, guarded
 from audit.errors import KeyFileError
 from audit.key_history import SIGNING, WRAPPING, format_periods
 from audit.keys import (
@@ -31,17 +31,16 @@ from audit.rotation import retire as run_retire
 from audit.rotation import rotate as run_rotate
 
 
-def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
-    """Adds the verbs; the defaults are the configured directories of the log and of its vault."""
-    verbs = subparsers.add_parser("keys", help="the log's keys: list, new, rotate, retire, rewrap")
-    verbs = verbs.add_subparsers(dest="keys_verb", required=True, metavar="VERB")
-    _add_list(verbs, default_log)
+def fill(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds the verbs."""
+    verbs = parser.add_subparsers(dest="keys_verb", required=True, metavar="VERB")
+    _add_list(verbs, given.log)
     _add_new(verbs)
-    rotate_parser = _add_changing(verbs, "rotate", "bring in a new signing key beside the old one", default_log)
-    retire_parser = _add_changing(verbs, "retire", "end the old signing key of a rotation", default_log)
-    rewrap_parser = _add_changing(verbs, "rewrap", "replace the wrapping key, and destroy it", default_log)
+    rotate_parser = _add_changing(verbs, "rotate", "bring in a new signing key beside the old one", given.log)
+    retire_parser = _add_changing(verbs, "retire", "end the old signing key of a rotation", given.log)
+    rewrap_parser = _add_changing(verbs, "rewrap", "replace the wrapping key, and destroy it", given.log)
     for parser in (rotate_parser, retire_parser, rewrap_parser):
-        add_vault(parser, default_vault)
+        add_vault(parser, given.vault)
     for parser, verb in ((rotate_parser, rotate), (retire_parser, retire), (rewrap_parser, rewrap)):
         parser.set_defaults(run=guarded(verb))
     for parser in (rotate_parser, rewrap_parser):

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
 
 from audit.access import Look, query_bytes
 from audit.commands.keys import add_vault
 from audit.commands.opening import note_look, previous_epoch, reading, record_look, recording
-from audit.commands.running import USAGE, VALID, Subparsers, add_log, add_look, guarded, index_argument
+from audit.commands.running import USAGE, VALID, Configured, add_log, add_look, guarded, index_argument
 from audit.committer import summarise
 from audit.encoding import format_base64
 from audit.entry import format_time
@@ -25,14 +24,6 @@ from audit.vault import SubjectKey, patient_subject
 
 DEFAULT_REASON = "operations"
 _COLUMNS = ("index", "time", "type", "status", "service", "model", "id")
-
-
-def add(subparsers: Subparsers, default_log: Path | None = None, default_vault: Path | None = None) -> None:
-    """Adds the verbs; the defaults are the configured directories of the log and of its vault."""
-    _add_show(subparsers, default_log)
-    _add_search(subparsers, default_log)
-    _add_timeline(subparsers, default_log, default_vault)
-    _add_report(subparsers, default_log)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -168,18 +159,9 @@ def _last_moment(day: date | None) -> str | None:
     return format_time(datetime.combine(day, time.max, UTC))
 
 
-def _add(
-    subparsers: Subparsers, default_log: Path | None, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> Any:
-    parser = subparsers.add_parser(name, help=text)
-    add_log(parser, default_log)
-    add_look(parser, DEFAULT_REASON)
-    parser.set_defaults(run=guarded(run))
-    return parser
-
-
-def _add_show(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = _add(subparsers, default_log, "show", show, "print entries")
+def fill_show(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    _fill(parser, given, show)
     parser.add_argument("index", nargs="?", type=index_argument, help="print this entry whole")
     parser.add_argument(
         "--last", type=index_argument, default=10, metavar="N", help="list the last N entries (default 10)"
@@ -187,8 +169,9 @@ def _add_show(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--type", help="list only entries of this type, e.g. decision/v1")
 
 
-def _add_search(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = _add(subparsers, default_log, "search", search, "find entries")
+def fill_search(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    _fill(parser, given, search)
     parser.add_argument("--since", type=date.fromisoformat, metavar="DATE", help="from this day on, UTC")
     parser.add_argument("--until", type=date.fromisoformat, metavar="DATE", help="up to this day, UTC")
     parser.add_argument("--type", help="e.g. decision/v1, feedback/v1, access/v1")
@@ -205,14 +188,22 @@ def _add_search(subparsers: Subparsers, default_log: Path | None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
-def _add_timeline(subparsers: Subparsers, default_log: Path | None, default_vault: Path | None) -> None:
-    parser = _add(subparsers, default_log, "timeline", timeline, "every entry about one patient; needs the log's keys")
-    add_vault(parser, default_vault)
+def fill_timeline(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    _fill(parser, given, timeline)
+    add_vault(parser, given.vault)
     parser.add_argument(
         "--patient-file", type=Path, required=True, metavar="FILE", help="holds the patient's id; never an argument"
     )
 
 
-def _add_report(subparsers: Subparsers, default_log: Path | None) -> None:
-    parser = _add(subparsers, default_log, "report", report, "what is in the log, with its head")
+def fill_report(parser: argparse.ArgumentParser, given: Configured) -> None:
+    """Adds its arguments."""
+    _fill(parser, given, report)
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _fill(parser: argparse.ArgumentParser, given: Configured, run: Callable[[argparse.Namespace], int]) -> None:
+    add_log(parser, given.log)
+    add_look(parser, DEFAULT_REASON)
+    parser.set_defaults(run=guarded(run))

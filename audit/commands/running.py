@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from audit.errors import (
 from audit.fields import MAX_INTEGER, Code, LogOrigin
 from audit.heads import head_files
 from audit.key_history import parse_periods
+from audit.log import LogConfig
 from audit.note import VerifierKey, parse_vkey
+from audit.outside import Ask
 
 VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
 
@@ -30,6 +33,23 @@ VALID, INVALID, USAGE, ROLLBACK_OR_FORK = 0, 1, 2, 3
 FAILURES = (AuditError, OSError, ValueError, OverflowError)
 
 Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the configuration gives the verbs, as far as there is one.
+
+    `log` and `vault` are directories, `ask` is the way out, `logs` gives every log that is configured, for what lies elsewhere
+    of it.
+    """
+
+    log: Path | None = None
+    vault: Path | None = None
+    ask: Ask | None = None
+    logs: Callable[[], Sequence[LogConfig]] = tuple
+
+
+UNCONFIGURED = Configured()
 
 
 def guarded(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -4,15 +4,14 @@ import argparse
 import os
 from pathlib import Path
 
-from audit.commands.running import VALID, Subparsers, guarded, name_argument
+from audit.commands.running import VALID, Configured, guarded, name_argument
 from audit.note import format_vkey
 from audit.witness_app.serving import serve_witness
 from audit.witness_state import init_witness
 
 
-def add(subparsers: Subparsers) -> None:
+def fill(parser: argparse.ArgumentParser, _given: Configured) -> None:
     """Adds `witness init` and `witness serve`."""
-    parser = subparsers.add_parser("witness", help="cosign other logs' checkpoints")
     verbs = parser.add_subparsers(dest="witness_verb", required=True, metavar="VERB")
     making = verbs.add_parser("init", help="make the witness's key and print its verifier key")
     making.add_argument("--state", type=Path, required=True, metavar="DIR", help="must never be restored from a backup")

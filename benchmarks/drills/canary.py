@@ -169,7 +169,7 @@ def export_all(directory: Path, target: Path) -> None:
         ["fsck", "--log", str(directory)],
     ]
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
+    add_commands(parser)
     printed = io.StringIO()
     for words in verbs:
         parsed = parser.parse_args(words)

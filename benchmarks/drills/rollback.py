@@ -111,7 +111,7 @@ def _shows_both(printed: str, error: RollbackError | ForkError, config: LogConfi
 def _verify(arguments: list[str]) -> tuple[int, str]:
     """Exit status of `bedside audit verify`, and what it printed."""
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
+    add_commands(parser)
     parsed = parser.parse_args(["verify", *arguments])
     printed = io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):

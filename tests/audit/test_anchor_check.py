@@ -232,7 +232,7 @@ def test_anchors_by_an_untrusted_authority_fail_where_roots_are_given(anchored: 
 
 def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
+    add_commands(parser)
     parsed = parser.parse_args(["verify", *(str(argument) for argument in arguments)])
     return int(parsed.run(parsed))
 

@@ -315,9 +315,9 @@ def test_directory_scan_does_not_wait_for_a_pipe(folder: Path, name: str) -> Non
 ROOT = Path(__file__).parents[2]
 _VERIFY = """
 import argparse, sys
-from audit.commands import basic
+from audit.commands import add_commands
 parser = argparse.ArgumentParser()
-basic.add(parser.add_subparsers())
+add_commands(parser)
 arguments = parser.parse_args(["verify", *sys.argv[1:]])
 sys.exit(arguments.run(arguments))
 """

@@ -106,7 +106,7 @@ def _write_anew(config: LogConfig, keys: KeyRing, entries: list[bytes], copy: Pa
 
 def _verify(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
+    add_commands(parser)
     parsed = parser.parse_args(["verify", *(str(argument) for argument in arguments)])
     return int(parsed.run(parsed))
 

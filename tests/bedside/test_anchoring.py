@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from audit.anchor_loop import LOCK_FILE, AnchorLock
-from audit.commands import witness as commands
+from audit.commands import add_commands
 from audit.cosignature import Cosigner
 from audit.entry import format_time
 from audit.entry_operations import ConfigEntry
@@ -24,7 +24,7 @@ from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.note import format_vkey
 from audit.storage.opening import open_storage
-from bedside.anchoring import add_anchor
+from bedside.anchoring import fill
 from bedside.config import ConfigError
 from tests.conftest import free_port
 
@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[2]
 ORIGIN = "h.example/cds-audit/north/1"
 WITNESS = (
     "import argparse, sys\n"
-    "from audit.commands import witness\n"
+    "from audit.commands import add_commands\n"
     "parser = argparse.ArgumentParser()\n"
-    "witness.add(parser.add_subparsers(required=True))\n"
+    "add_commands(parser)\n"
     "options = parser.parse_args()\n"
     "sys.exit(options.run(options))\n"
 )
@@ -43,8 +43,8 @@ FOLLOW = "import argparse, sys; from bedside.anchoring import anchor; sys.exit(a
 
 def _anchor(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    add_anchor(parser.add_subparsers(required=True))
-    options = parser.parse_args(["anchor", *arguments])
+    fill(parser)
+    options = parser.parse_args(arguments)
     return int(options.run(options))
 
 
@@ -79,7 +79,7 @@ def witness(log: LogConfig, tmp_path: Path) -> Iterator[tuple[int, str]]:
     """Port and verifier key of a witness process that knows the log."""
     state, port = tmp_path / "witness", free_port()
     parser = argparse.ArgumentParser()
-    commands.add(parser.add_subparsers(required=True))
+    add_commands(parser)
     options = parser.parse_args(["witness", "init", "--state", str(state), "--name", "witness.example/w1"])
     assert options.run(options) == 0
     vkey = (state / "witness.vkey").read_text().strip()

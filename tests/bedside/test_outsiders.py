@@ -27,7 +27,7 @@ from bedside.outsiders import (
     start_anchoring,
     way_out,
 )
-from bedside.wiring import log_configs, open_logs
+from bedside.tenants import log_configs, open_logs
 from tests.audit.memory_log import Tree, leaves
 from tests.audit.outsiders import answering, running_witness
 from tests.audit.time_authority import TimeAuthority

@@ -19,8 +19,9 @@ from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
 from audit.vault import patient_subject
 from bedside.cli import main
+from bedside.environment import now
 from bedside.replaying import MEANINGS
-from bedside.wiring import now, software_digest
+from bedside.wiring import software_digest
 from cds_service.decision import Context
 from cds_service.desk import Book, Desk
 from cds_service.pipeline import answer

@@ -14,7 +14,7 @@ ORIGIN = "hospital.example/cds-audit/north/1"
 
 def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
+    add_commands(parser)
     parsed = parser.parse_args([str(argument) for argument in arguments])
     status = parsed.run(parsed)
     assert isinstance(status, int)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from audit.commands import add_commands
+from audit.commands.running import Configured
 from audit.entry import format_entry
 from audit.export.cursor import DIRECTORY
 from audit.log import AuditLog
@@ -27,7 +28,7 @@ SIZE = len(EXAMPLES)
 
 def _parse(*arguments: object, ask: Ask | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True), ask=ask)
+    add_commands(parser, Configured(ask=ask))
     return parser.parse_args([str(argument) for argument in arguments])
 
 
@@ -305,7 +306,7 @@ import sys, argparse, signal
 from audit.commands import add_commands
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started with it ignored
 parser = argparse.ArgumentParser()
-add_commands(parser.add_subparsers(required=True))
+add_commands(parser)
 parsed = parser.parse_args(["export", "otlp", "--log", {str(directory)!r}, "-o", {str(out)!r}, "--follow", "--every", "0.05"])
 sys.exit(parsed.run(parsed))
 """

@@ -25,7 +25,7 @@ LONE = "\udcff"  # how a byte that isn't UTF-8 comes in an argument
 
 def _run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
+    add_commands(parser)
     try:
         parsed = parser.parse_args(arguments)
     except SystemExit as ended:

@@ -28,15 +28,13 @@ from tests.audit.memory_tree import SIGNER, MemoryTree, plain_entries
 ORIGIN = "hospital.example/cds-audit/north/1"
 ROOT = Path(__file__).parents[3]
 SERVE = "import argparse, sys\nfrom audit.commands import add_commands\nparser = argparse.ArgumentParser()\n"
-SERVE += (
-    "add_commands(parser.add_subparsers(required=True))\nparsed = parser.parse_args()\nsys.exit(parsed.run(parsed))\n"
-)
+SERVE += "add_commands(parser)\nparsed = parser.parse_args()\nsys.exit(parsed.run(parsed))\n"
 START_S = 60.0
 
 
 def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
+    add_commands(parser)
     parsed = parser.parse_args([str(argument) for argument in arguments])
     status = parsed.run(parsed)
     assert isinstance(status, int)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from audit.commands import witness
+from audit.commands import add_commands
 from audit.keys import init_keys
 from audit.note import ED25519_COSIGNATURE, parse_vkey
 
 
 def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    witness.add(parser.add_subparsers(required=True))
+    add_commands(parser)
     parsed = parser.parse_args(["witness", *(str(argument) for argument in arguments)])
     return int(parsed.run(parsed))
 
