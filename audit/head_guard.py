@@ -103,10 +103,6 @@ class HeadGuard:
             raise UnsignedHeadError(message)
         return SignedHead(checkpoint, opened.signed_by)
 
-    def foreseen(self, entry_ids: Sequence[str]) -> Foreseen:
-        """What a batch of these entries will ask of the store: their places, and what (2) looks at."""
-        return Foreseen(entry_ids, _TYPES, self._checked)
-
     def follow(self, head: SignedHead, transaction: Transaction, since: TreeSize | None = None) -> None:
         """Takes the entries since the head checked before, or `since` (2), and returns if a key in force signed (3).
 

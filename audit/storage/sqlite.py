@@ -67,7 +67,7 @@ class SqliteStorage:
         return connection
 
     @contextmanager
-    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> Iterator[SqliteTransaction]:  # noqa: ARG002 - nothing is far away
+    def exclusive(self) -> Iterator[SqliteTransaction]:
         with self._write_lock, self._flock(), _as_storage_error("write"):
             try:
                 self._check_in_place()
