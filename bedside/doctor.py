@@ -19,9 +19,9 @@ from bedside.config import Config, ConfigError
 from bedside.custody import read_officers, retention_rule
 from bedside.environment import read_config
 from bedside.hospital import fetch_key_set
+from bedside.offered import build_services, load_models
 from bedside.outsiders import known_authorities, known_witnesses, way_out
 from bedside.tenants import open_logs
-from bedside.wiring import build_services, load_models
 from cds_service.clients import CdsClient
 from cds_service.key_sets import parse_key_set
 from fhir_adapters.errors import FhirUpstreamError

@@ -24,8 +24,9 @@ from audit.merkle import LeafIndex
 from audit.storage import Query
 from bedside.config import Config, ConfigError
 from bedside.environment import now, read_config
+from bedside.offered import load_models
 from bedside.tenants import tenant_log
-from bedside.wiring import load_models, software_digest
+from bedside.wiring import software_digest
 from cds_service.replay import DECISION, Outcome, Recorded, ReplayReport, read_recorded, replay
 from model_artifacts.archive import find_kept
 from model_artifacts.runtime import ReleasedModel

@@ -21,8 +21,9 @@ from audit.log import AuditLog
 from audit.operators import present_operator
 from bedside.config import Config, ConfigError
 from bedside.environment import now, read_config
+from bedside.offered import build_services, load_models
+from bedside.state import open_ward
 from bedside.tenants import log_configs
-from bedside.wiring import build_services, load_models, open_ward
 from cds_service.ward import Scope
 from model_artifacts.errors import ModelError
 

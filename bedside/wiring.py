@@ -9,12 +9,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import re
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from datetime import timedelta
 from importlib.resources import files
 from multiprocessing.util import Finalize
@@ -29,8 +26,10 @@ from bedside.config import Config, ConfigError
 from bedside.environment import now, read_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
+from bedside.offered import build_services, load_models
 from bedside.outsiders import start_anchoring
 from bedside.starting import record_start
+from bedside.state import WARD_FILE, open_state
 from bedside.tenants import open_logs
 from cds_service.app import create_app
 from cds_service.auth import Gate, OpenGate
@@ -38,59 +37,19 @@ from cds_service.clients import CdsClient
 from cds_service.decision import Context
 from cds_service.desk import Book, Desk, Quiet
 from cds_service.errors import ServiceError
-from cds_service.hooks import PARSERS
 from cds_service.jti_store import JtiStore
 from cds_service.key_sets import KeySets
-from cds_service.services import CdsService, ServiceSettings, services_of
+from cds_service.services import CdsService
 from cds_service.ward import Ward
 from model_artifacts.archive import keep_model
 from model_artifacts.errors import ModelError
-from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import add_model_pages
 
 log = logging.getLogger("bedside.wiring")
 
-WARD_FILE = "ward.sqlite3"
-SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MODEL_S = 0.05  # a model takes 5 ms; ten times that is kept for it
 PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts", "smart_app")
-
-
-def load_models(config: Config) -> dict[str, ReleasedModel]:
-    """The enabled models, verified.
-
-    Raises:
-        ConfigError: a model that is not installed is enabled.
-        ModelError: a model folder is unreadable or altered.
-    """
-    packages = model_packages()
-    unknown = [name for name in config.models.enabled if name not in packages]
-    if unknown:
-        raise ConfigError(f"models.enabled: expected some of {', '.join(packages)}, got {', '.join(unknown)}")
-    return {name: ReleasedModel.load(packages[name]) for name in config.models.enabled}
-
-
-def open_state(config: Config) -> Path:
-    """The folder of what worker processes share, made if it isn't there.
-
-    Raises:
-        ConfigError: it can't be made.
-    """
-    try:
-        config.state.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as exc:
-        raise ConfigError(f"state.directory {config.state.directory}: {exc.strerror}") from exc
-    return config.state.directory
-
-
-def open_ward(config: Config) -> closing[Ward]:
-    """What the worker processes share, for the length of a block.
-
-    Raises:
-        ConfigError, WardUnavailableError: it can't be opened.
-    """
-    return closing(Ward.open(open_state(config) / WARD_FILE))
 
 
 def software_digest(models: Iterable[ReleasedModel]) -> str:
@@ -145,30 +104,6 @@ def build_desk(config: Config) -> Desk:
         reserve_s=_reserve_s(config),
         ready=lambda: _not_ready(books, ward),
     )
-
-
-def build_services(config: Config, models: Mapping[str, ReleasedModel]) -> tuple[CdsService, ...]:
-    """The services on offer.
-
-    Raises:
-        ConfigError: a model that isn't enabled, a hook we don't know, an id that is none or stands twice.
-    """
-    settings = [ServiceSettings(table.model, table.id, table.title, table.hooks) for table in config.services]
-    for one in settings:
-        if one.model not in models:
-            raise ConfigError(f"services.model: expected one of {', '.join(models)}, got {one.model}")
-        unknown = [hook for hook in one.hooks if hook not in PARSERS]
-        if unknown:
-            raise ConfigError(f"services.hooks: expected some of {', '.join(PARSERS)}, got {', '.join(unknown)}")
-        if one.id and not SERVICE_ID.fullmatch(one.id):
-            raise ConfigError(f"services.id: expected lower-case letters, digits and dashes, got {one.id!r}")
-    services = services_of(models.values(), settings)
-    # An id that a service has at one hook must not be another service's.
-    ids = Counter(name for one in services for name in {one.id, *(one.id_at(hook) for hook in one.hooks)})
-    repeated = [name for name, times in ids.items() if times > 1]
-    if repeated:
-        raise ConfigError(f"services.id: expected each only once, got {repeated[0]} several times")
-    return services
 
 
 def _reserve_s(config: Config) -> float:

@@ -19,16 +19,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import apsw
 import msgspec
 
 from audit.vault import SubjectKey
-from cds_service.cards import Card
 from cds_service.errors import ServiceError
 from cds_service.shared_database import file_identity, open_shared
-from model_artifacts.assessment import Finding
+
+if TYPE_CHECKING:  # who switches something off shouldn't wait for FHIR's types
+    from cds_service.cards import Card
+    from model_artifacts.assessment import Finding
 
 Scope = Literal["tenant", "service", "model"]
 

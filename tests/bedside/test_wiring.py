@@ -9,8 +9,9 @@ import pytest
 from audit.log import LogConfig
 from bedside.config import Config, ConfigError
 from bedside.environment import read_config
+from bedside.offered import load_models
 from bedside.tenants import log_configs
-from bedside.wiring import config_digest, load_models, require_way_in, software_digest
+from bedside.wiring import config_digest, require_way_in, software_digest
 from model_artifacts.runtime import ReleasedModel
 
 

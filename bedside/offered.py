@@ -1,0 +1,53 @@
+"""The models and services that the configuration enables. Imports no web server: verbs ask by it what there is."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from bedside.config import Config, ConfigError
+from cds_service.hooks import PARSERS
+from cds_service.services import CdsService, ServiceSettings, services_of
+from model_artifacts.registry import model_packages
+from model_artifacts.runtime import ReleasedModel
+
+SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def load_models(config: Config) -> dict[str, ReleasedModel]:
+    """The enabled models, verified.
+
+    Raises:
+        ConfigError: a model that is not installed is enabled.
+        ModelError: a model folder is unreadable or altered.
+    """
+    packages = model_packages()
+    unknown = [name for name in config.models.enabled if name not in packages]
+    if unknown:
+        raise ConfigError(f"models.enabled: expected some of {', '.join(packages)}, got {', '.join(unknown)}")
+    return {name: ReleasedModel.load(packages[name]) for name in config.models.enabled}
+
+
+def build_services(config: Config, models: Mapping[str, ReleasedModel]) -> tuple[CdsService, ...]:
+    """The services on offer.
+
+    Raises:
+        ConfigError: a model that isn't enabled, a hook we don't know, an id that is none or stands twice.
+    """
+    settings = [ServiceSettings(table.model, table.id, table.title, table.hooks) for table in config.services]
+    for one in settings:
+        if one.model not in models:
+            raise ConfigError(f"services.model: expected one of {', '.join(models)}, got {one.model}")
+        unknown = [hook for hook in one.hooks if hook not in PARSERS]
+        if unknown:
+            raise ConfigError(f"services.hooks: expected some of {', '.join(PARSERS)}, got {', '.join(unknown)}")
+        if one.id and not SERVICE_ID.fullmatch(one.id):
+            raise ConfigError(f"services.id: expected lower-case letters, digits and dashes, got {one.id!r}")
+    services = services_of(models.values(), settings)
+    # An id that a service has at one hook must not be another service's.
+    ids = Counter(name for one in services for name in {one.id, *(one.id_at(hook) for hook in one.hooks)})
+    repeated = [name for name, times in ids.items() if times > 1]
+    if repeated:
+        raise ConfigError(f"services.id: expected each only once, got {repeated[0]} several times")
+    return services
