@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
+from audit.commands.verbs import Verb
 from audit.heads import keep_head
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
+from bedside import cli
 from bedside.cli import main
 from tests.audit.export.bundles import switch_entry
 from tests.audit.writer import write_entry
@@ -49,6 +55,52 @@ def test_cli_every_verb_has_help(verb: tuple[str, ...], capsys: pytest.CaptureFi
         main([*verb, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: {' '.join(['bedside', *verb])}")
+
+
+HEAVY = ["fhir", "fhir_core", "flask", "granian", "numpy", "onnxruntime", "pydantic", "requests"]
+# Runs verbs one after the other, and says after each how it ended and which of these packages are imported by then.
+_IMPORTED = """
+import json, sys
+from bedside.cli import main
+for verb in json.loads(sys.argv[1]):
+    try:
+        code = main(verb)
+    except SystemExit as ended:
+        code = ended.code
+    print(json.dumps([code, [name for name in json.loads(sys.argv[2]) if name in sys.modules]]), file=sys.stderr)
+"""
+
+
+def test_cli_help_and_the_verbs_that_read_the_log_import_nothing_heavy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each took most of a second once, for what other verbs need."""
+    monkeypatch.setenv("BEDSIDE_AUDIT_ORIGIN", ORIGIN)
+    assert main(["audit", "init", "--origin", ORIGIN]) == 0
+    log = AuditLog.open(LogConfig(Path("var/audit"), ORIGIN, "north", deadline_s=10.0), clock=lambda: datetime.now(UTC))
+    write_entry(log)
+    log.close()
+    (tmp_path / "patient").write_text("p1")
+    helps = [["--help"], ["audit", "--help"], ["audit", "verify", "--help"]]
+    verbs = ["show", "search", "report", "verify", "fsck", "prove 0", "keys list", "timeline --patient-file patient"]
+    reading = [["audit", *verb.split()] for verb in verbs]
+    asked = [*helps, *reading, ["model", "list"]]
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED, json.dumps(asked), json.dumps(HEAVY)],
+        env=clean_environment(BEDSIDE_AUDIT_ORIGIN=ORIGIN, PYTHONPATH=str(Path(__file__).parents[2])),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
+    assert told[:-1] == [[0, []]] * (len(asked) - 1), done.stderr
+    assert {"numpy", "onnxruntime"} <= set(told[-1][1])  # what loads a model does need them
+
+
+@pytest.mark.parametrize("verb", [*cli.VERBS, *cli.AUDIT_VERBS], ids=lambda verb: verb.fill)
+def test_cli_every_verb_of_the_tables_is_there(verb: Verb) -> None:
+    assert callable(resolve_name(verb.fill))
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["audit"], ["model"], ["audit", "replay"], ["serve", "--prot"]])
