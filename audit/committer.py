@@ -100,7 +100,8 @@ class Committer:
             KeyFileError: our keys can't sign any more; nothing was written.
             EpochEndedError: the log was closed.
         """
-        with self._storage.exclusive() as transaction:  # (1)
+        foreseen = self._guard.foreseen([item.header.id for item in batch])
+        with self._storage.exclusive(foreseen) as transaction:  # (1)
             head = self._read_head(transaction)  # (2)
             places, fresh = _place(batch, head.frontier.size, transaction)  # (3)
             nodes: dict[tuple[int, int], Sha256] = {}

@@ -26,7 +26,7 @@ from audit.heads import check_heads
 from audit.key_history import INTRODUCE, RETIRE, ROTATION_TYPE, SIGNING
 from audit.merkle import LeafIndex, TreeSize
 from audit.note import Signer, VerifierKey, open_note
-from audit.storage import Query, Storage, StoredCheckpoint, Transaction
+from audit.storage import Foreseen, Query, Storage, StoredCheckpoint, Transaction
 
 _TYPES = (ROTATION_TYPE, SWITCH_TYPE)
 _PREFIXES = tuple(f'{{"_t":"{kind}"'.encode() for kind in _TYPES)
@@ -102,6 +102,10 @@ class HeadGuard:
             )
             raise UnsignedHeadError(message)
         return SignedHead(checkpoint, opened.signed_by)
+
+    def foreseen(self, entry_ids: Sequence[str]) -> Foreseen:
+        """What a batch of these entries will ask of the store: their places, and what (2) looks at."""
+        return Foreseen(entry_ids, _TYPES, self._checked)
 
     def follow(self, head: SignedHead, transaction: Transaction, since: TreeSize | None = None) -> None:
         """Takes the entries since the head checked before, or `since` (2), and returns if a key in force signed (3).

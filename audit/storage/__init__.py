@@ -78,6 +78,21 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What will be asked of a transaction as soon as it has the lock, for a store to which each question is a journey.
+
+    `places` of `entry_ids`; and, where the log has grown beyond `since`, `entries_of` of `types` from there to its last entry.
+    """
+
+    entry_ids: Sequence[str] = ()
+    types: Sequence[str] = ()
+    since: int = 0
+
+
+NOTHING_FORESEEN = Foreseen()
+
+
+@dataclass(frozen=True, slots=True)
 class Anchor:
     """What an outsider gave for the head of `size`.
 
@@ -156,8 +171,11 @@ class Transaction(Reader, Protocol):
 class Storage(Reader, Protocol):
     """A store open for serving; safe to use from many threads."""
 
-    def exclusive(self) -> AbstractContextManager[Transaction]:
-        """The lock, for one batch or one erasure; leaving without either writes nothing."""
+    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> AbstractContextManager[Transaction]:
+        """The lock, for one batch or one erasure; leaving without either writes nothing.
+
+        What is `foreseen` only saves time: the transaction answers the same questions without it.
+        """
         ...
 
     def entries(self, start: LeafIndex, count: int) -> list[bytes]:

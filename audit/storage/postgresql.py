@@ -22,8 +22,17 @@ from typing import TypeVar
 
 from audit.errors import StorageError
 from audit.merkle import LeafIndex, Sha256, TreeSize
-from audit.storage import Anchor, EntrySummary, KeptPayload, Query, StoredCheckpoint, StoredPayload
-from audit.storage.postgresql_rows import NO_SIZE, PREPARE_HEAD, PostgresqlTransaction
+from audit.storage import (
+    NOTHING_FORESEEN,
+    Anchor,
+    EntrySummary,
+    Foreseen,
+    KeptPayload,
+    Query,
+    StoredCheckpoint,
+    StoredPayload,
+)
+from audit.storage.postgresql_rows import NO_SIZE, PREPARE, PostgresqlTransaction
 from audit.storage.postgresql_schema import check_durable, check_schema_name, check_version
 from audit.storage.postgresql_scrub import scrub_tables
 from audit.storage.postgresql_session import DEFAULT_LIMITS, LONG_LIMITS, Limits, Session, SessionKeeper
@@ -66,10 +75,10 @@ class PostgresqlStorage:
             raise
 
     @contextmanager
-    def exclusive(self) -> Iterator[PostgresqlTransaction]:
+    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> Iterator[PostgresqlTransaction]:
         with self._write_lock, self._flock():
             try:
-                transaction = self._writer.ask(self._begin)
+                transaction = self._writer.ask(lambda session: self._begin(session, foreseen))
                 yield transaction
                 if transaction.is_open:
                     transaction.roll_back()
@@ -78,8 +87,8 @@ class PostgresqlStorage:
                 raise
             self._seen_size = transaction.newest_checkpoint().size
 
-    def _begin(self, session: Session) -> PostgresqlTransaction:
-        return PostgresqlTransaction.begin(session, self._schema, self._seen_size)
+    def _begin(self, session: Session, foreseen: Foreseen) -> PostgresqlTransaction:
+        return PostgresqlTransaction.begin(session, self._schema, self._seen_size, foreseen)
 
     @contextmanager
     def _flock(self) -> Iterator[None]:
@@ -97,7 +106,7 @@ class PostgresqlStorage:
 
     def _connect_writer(self) -> Session:
         session = self._connect()
-        session.script(PREPARE_HEAD)
+        session.script(PREPARE)
         return session
 
     def _check(self, session: Session) -> None:

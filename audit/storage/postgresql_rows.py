@@ -1,25 +1,28 @@
 """The statements of the PostgreSQL store: every read, and the writes, in a session that the caller guards.
 
-A batch takes three round trips:
+A batch takes two round trips:
 
-(1) BEGIN, the log's lock, and only then, in a statement of its own, the head. At READ COMMITTED each statement sees what was
-    committed before it began; one that took the lock and read the head would read it as of before the wait;
-(2) the places of the batch's ids;
-(3) one insert for each table, and COMMIT.
+(1) BEGIN, the log's lock, and only then, in statements of their own, the head and what is foreseen. At READ COMMITTED each
+    statement sees what was committed before it began; one that took the lock and read the head would read it as of before
+    the wait;
+(2) one insert for each table, and COMMIT.
 
 The newest checkpoint comes with the peaks of its tree and with the checkpoint of the size this process saw last, its own batch
-included, so a head that another process wrote takes one question more: for what was logged since that says who may append.
+included; with it come the places of the batch's ids, and, where another process wrote the head, what was logged since that says
+who may append.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from audit.errors import StorageError
 from audit.merkle import HASH_BYTES, LeafIndex, Sha256, TreeSize, perfect_nodes
 from audit.storage import (
+    NOTHING_FORESEEN,
     Anchor,
     EntrySummary,
     Erasure,
+    Foreseen,
     KeptPayload,
     Query,
     StoredCheckpoint,
@@ -28,14 +31,14 @@ from audit.storage import (
 )
 from audit.storage.facts import facts_row, packed_id
 from audit.storage.postgresql_schema import lock_key, refuse_undurable
-from audit.storage.postgresql_session import Session
+from audit.storage.postgresql_session import Row, Session
 from audit.storage.postgresql_wire import Value, array
 
 NO_SIZE = -1
 # Whatever role or database say, each batch waits for its own sync; also READ COMMITTED, which (1) depends on.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on"
 # The row that holds the node of a peak at `level` is the last row below it.
-PREPARE_HEAD = f"""
+_PREPARE_HEAD = f"""
 PREPARE head (bigint) AS
 SELECT newest.size, newest.note, seen.note, current_setting('fsync'), current_setting('full_page_writes'),
   CASE WHEN newest.size <> $1 THEN (
@@ -46,6 +49,17 @@ SELECT newest.size, newest.note, seen.note, current_setting('fsync'), current_se
 FROM (SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1) AS newest
 LEFT JOIN checkpoints AS seen ON seen.size = $1
 """  # noqa: S608 - a number
+# What is foreseen comes back with the head; rows of places have three columns, rows of entries one.
+_PLACES = "SELECT encode(entry_id, 'hex'), idx, entry FROM facts JOIN entries USING (idx) WHERE entry_id = ANY ($1)"
+_ENTRIES_OF = (
+    "SELECT entry FROM entries WHERE idx = ANY"
+    " (ARRAY(SELECT idx FROM facts WHERE idx >= $1 AND type = ANY ($2)) || {}::bigint) ORDER BY idx"
+)
+# The last entry too, but none at all where the log hasn't grown beyond $1.
+_SINCE = _ENTRIES_OF.format("(SELECT nullif(greatest(max(size), $1), $1) - 1 FROM checkpoints)")
+PREPARE = "; ".join(
+    (_PREPARE_HEAD, f"PREPARE places (bytea[]) AS {_PLACES}", f"PREPARE since (bigint, text[]) AS {_SINCE}")
+)
 _SUMMARY = "idx, encode(entry_id, 'hex'), type, time, service, model, status, actor"
 _INSERTS = (
     ("entries", "bigint[]", "bytea[]", "bytea[]"),
@@ -66,18 +80,23 @@ class PostgresqlTransaction:
         self._newest: StoredCheckpoint | None = None
         self._seen: tuple[int, bytes | None] | None = None
         self._peaks: dict[tuple[int, int], Sha256] = {}
+        self._places: dict[str, tuple[LeafIndex, bytes] | None] = {}
+        self._since: tuple[Foreseen, list[bytes]] | None = None
         self.is_open = False
 
     @classmethod
-    def begin(cls, session: Session, schema: str, seen_size: int) -> "PostgresqlTransaction":
+    def begin(
+        cls, session: Session, schema: str, seen_size: int, foreseen: Foreseen = NOTHING_FORESEEN
+    ) -> "PostgresqlTransaction":
         """Waits for the log's lock and reads the head; `seen_size` is that of the head seen last, `NO_SIZE` of none.
 
         Raises:
             StorageError: not in time; or a commit of this server wouldn't last.
         """
         key = lock_key(schema, "log")
-        rows = session.script(f"{_BEGIN}; SELECT pg_advisory_xact_lock({key}); EXECUTE head({seen_size:d})")
-        if len(rows) != 2:
+        questions = [_BEGIN, f"SELECT pg_advisory_xact_lock({key})", f"EXECUTE head({seen_size:d})", *_asked(foreseen)]
+        rows = session.script("; ".join(questions))
+        if len(rows) < 2 or len(rows[1]) != 6:
             raise StorageError("store: no checkpoint")
         size, note, seen, fsync, full_page_writes, peaks = rows[1]
         refuse_undurable(fsync, full_page_writes)
@@ -92,7 +111,15 @@ class PostgresqlTransaction:
                 place: Sha256(found[start : start + HASH_BYTES])
                 for place, start in zip(places, range(0, len(found), HASH_BYTES), strict=True)
             }
+        transaction._take(foreseen, rows[2:])
         return transaction
+
+    def _take(self, foreseen: Foreseen, rows: Sequence[Row]) -> None:
+        """Keeps what was foreseen for when it is asked."""
+        self._places = dict.fromkeys(foreseen.entry_ids)
+        self._places |= {row[0]: (LeafIndex(row[1]), row[2]) for row in rows if len(row) == 3}
+        if foreseen.types:
+            self._since = foreseen, [row[0] for row in rows if len(row) == 1]
 
     def newest_checkpoint(self) -> StoredCheckpoint:
         if self._newest is not None:
@@ -146,18 +173,18 @@ class PostgresqlTransaction:
         return None if row is None else LeafIndex(row[0])
 
     def places(self, entry_ids: Sequence[str]) -> Mapping[str, tuple[LeafIndex, bytes]]:
-        statement = (
-            "SELECT encode(entry_id, 'hex'), idx, entry FROM facts JOIN entries USING (idx) WHERE entry_id = ANY ($1)"
-        )
-        rows = self._session.rows(statement, array(map(packed_id, entry_ids)))
+        if all(entry_id in self._places for entry_id in entry_ids):
+            known = {entry_id: self._places[entry_id] for entry_id in entry_ids}
+            return {entry_id: place for entry_id, place in known.items() if place is not None}
+        rows = self._session.rows(_PLACES, array(map(packed_id, entry_ids)))
         return {entry_id: (LeafIndex(index), entry) for entry_id, index, entry in rows}
 
     def entries_of(self, types: Sequence[str], start: int, last: LeafIndex) -> list[bytes]:
-        statement = (
-            "SELECT entry FROM entries WHERE idx = ANY"
-            " (ARRAY(SELECT idx FROM facts WHERE idx >= $1 AND type = ANY ($2)) || $3::bigint) ORDER BY idx"
-        )
-        return [row[0] for row in self._session.rows(statement, start, array(types), last)]
+        if self._since is not None and self._newest is not None:
+            foreseen, found = self._since
+            if (tuple(foreseen.types), foreseen.since, last) == (tuple(types), start, self._newest.size - 1) and found:
+                return found
+        return [row[0] for row in self._session.rows(_ENTRIES_OF.format("$3"), start, array(types), last)]
 
     def payload(self, index: LeafIndex) -> StoredPayload | None:
         row = self._session.row("SELECT key_ref, sealed, erasure FROM payloads WHERE idx = $1", index)
@@ -262,6 +289,15 @@ class PostgresqlTransaction:
     def _value(self, statement: str, *values: Value) -> bytes | None:
         row = self._session.row(statement, *values)
         return None if row is None else bytes(row[0])
+
+
+def _asked(foreseen: Foreseen) -> Iterator[str]:
+    """The statements that ask for what is foreseen."""
+    if foreseen.entry_ids:
+        ids = ",".join(f'"\\\\x{packed_id(entry_id).hex()}"' for entry_id in foreseen.entry_ids)
+        yield f"EXECUTE places('{{{ids}}}')"
+    if foreseen.types:
+        yield f"EXECUTE since({foreseen.since:d}, '{array(foreseen.types)!s}')"
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> tuple[str | bytes, ...]:

@@ -232,7 +232,10 @@ def _settings(schema: str, limits: Limits) -> dict[str, str]:
     """The settings of a session, which come before those of server, database and role."""
     # A plan that is made while a table is small reads all of it, and is kept while the table grows.
     by_index = (
-        dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off") if limits.by_index else {}
+        dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+        | {"plan_cache_mode": "force_generic_plan"}
+        if limits.by_index
+        else {}
     )
     return by_index | {
         "jit": "off",

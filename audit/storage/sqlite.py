@@ -19,7 +19,16 @@ import apsw
 
 from audit.errors import StorageError
 from audit.merkle import LeafIndex, Sha256, TreeSize
-from audit.storage import Anchor, EntrySummary, KeptPayload, Query, StoredCheckpoint, StoredPayload
+from audit.storage import (
+    NOTHING_FORESEEN,
+    Anchor,
+    EntrySummary,
+    Foreseen,
+    KeptPayload,
+    Query,
+    StoredCheckpoint,
+    StoredPayload,
+)
 from audit.storage.sqlite_rows import SqliteTransaction
 from audit.storage.sqlite_schema import APPLICATION_ID, DATABASE_FILE, SCHEMA_VERSION, connect
 from audit.storage.sqlite_seal import seal_path, write_seal
@@ -67,7 +76,7 @@ class SqliteStorage:
         return connection
 
     @contextmanager
-    def exclusive(self) -> Iterator[SqliteTransaction]:
+    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> Iterator[SqliteTransaction]:
         with self._write_lock, self._flock(), _as_storage_error("write"):
             try:
                 self._check_in_place()

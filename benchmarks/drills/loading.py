@@ -1,14 +1,16 @@
 """Processes that offer decisions to one log, at a rate of their own choosing or as fast as they are acknowledged.
 
-Open loop: decision k of a process is due at start + k / rate, whatever became of those before; a thread that is free offers
-it, if the time is not over. So a log that falls behind is offered no less. Closed loop (no rate): each thread offers the next
-when the last was answered. Decisions and their payloads are made and sealed before the start; what is timed is `record`, from
-call to receipt.
+Open loop: rate * seconds decisions of a process are due at times drawn evenly over the duration, each process from a seed of
+its own: a Poisson process of that many arrivals, as of clinicians who don't know of each other, bursts included. They are due
+whatever became of those before; a thread that is free offers one, if the time is not over. So a log that falls behind is
+offered no less. Closed loop (no rate): each thread offers the next when the last was answered. Decisions and their payloads
+are made and sealed before the start; what is timed is `record`, from call to receipt.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
 import resource
 import threading
 import time
@@ -28,6 +30,7 @@ _PATIENTS = 50
 _PREPARE_S = 600.0
 _GRACE_S = 60.0
 _LEAD_S = 0.5
+_SEED = 4_711
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,9 @@ def offer(config: LogConfig, load: Load, processes: int = PROCESSES) -> list[Out
     context.set_forkserver_preload([__name__])
     started = []
     try:
-        for _ in range(processes):
+        for number in range(processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(config, load, theirs), daemon=True)
+            process = context.Process(target=_work, args=(config, load, _SEED + number, theirs), daemon=True)
             process.start()
             theirs.close()
             started.append((process, ours))
@@ -92,6 +95,12 @@ def offer(config: LogConfig, load: Load, processes: int = PROCESSES) -> list[Out
             process.join()
 
 
+def arrivals_s(rate_per_s: float, seconds: float, seed: int) -> list[float]:
+    """When each is due, in seconds after the start, in order: rate * seconds of them."""
+    drawn = random.Random(seed)
+    return sorted(drawn.uniform(0.0, seconds) for _ in range(round(rate_per_s * seconds)))
+
+
 def quantile_ms(seconds: Sequence[float], share: float) -> float:
     """The value that this share of them doesn't exceed, in milliseconds; 0 of none."""
     ordered = sorted(seconds)
@@ -105,7 +114,7 @@ def _receive(connection: Connection, patience_s: float) -> Outcome:
     return outcome
 
 
-def _work(config: LogConfig, load: Load, connection: Connection) -> None:
+def _work(config: LogConfig, load: Load, seed: int, connection: Connection) -> None:
     """The body of a process."""
     log = open_log(config)
     payload = bytes(load.payload_bytes) if load.payload_bytes else None
@@ -115,7 +124,8 @@ def _work(config: LogConfig, load: Load, connection: Connection) -> None:
     ]
     connection.send(Outcome())
     begin = connection.recv()
-    outcome = _Offering(log, load, prepared, begin).run()
+    due = None if load.rate_per_s is None else arrivals_s(load.rate_per_s, load.seconds, seed)
+    outcome = _Offering(log, load, prepared, begin, due).run()
     outcome.recovered = outcome.ended
     if load.rate_per_s:
         _recover(log, outcome)
@@ -140,12 +150,18 @@ class _Offering:
     """The threads of one process."""
 
     def __init__(
-        self, log: AuditLog, load: Load, prepared: list[tuple[Entry, SealedPayload | None]], begin: float
+        self,
+        log: AuditLog,
+        load: Load,
+        prepared: list[tuple[Entry, SealedPayload | None]],
+        begin: float,
+        due_s: Sequence[float] | None,
     ) -> None:
         self._log = log
         self._load = load
         self._prepared = prepared
         self._begin = begin
+        self._due_s = due_s
         self._numbers = itertools.count()  # next() of it is one step under the interpreter's lock
         self._outcome = Outcome(began=begin)
         self._lock = threading.Lock()
@@ -166,11 +182,13 @@ class _Offering:
         return self._outcome
 
     def _offer_until_the_end(self) -> None:
-        rate, end = self._load.rate_per_s, self._begin + self._load.seconds
+        end = self._begin + self._load.seconds
         time.sleep(max(0.0, self._begin - time.monotonic()))
         for number in self._numbers:
-            due = self._begin + number / rate if rate else time.monotonic()
-            if max(due, time.monotonic()) >= end or number >= len(self._prepared):
+            if number >= len(self._prepared if self._due_s is None else self._due_s):
+                return
+            due = time.monotonic() if self._due_s is None else self._begin + self._due_s[number]
+            if max(due, time.monotonic()) >= end:
                 return
             if (early := due - time.monotonic()) > 0:
                 time.sleep(early)

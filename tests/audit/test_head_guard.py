@@ -16,10 +16,10 @@ from audit.entry_operations import GapEntry, SwitchEntry
 from audit.errors import AppendError, EpochEndedError, KeyFileError, UnsignedHeadError
 from audit.keys import Ed25519Signer, KeyRing, load_keys
 from audit.log import AuditLog, LogConfig
-from audit.merkle import extend, leaf_hash, read_frontier, root
+from audit.merkle import LeafIndex, extend, leaf_hash, read_frontier, root
 from audit.note import Note, Signature, Signer, format_note
 from audit.rotation import retire, rotate
-from audit.storage import Query, StoredCheckpoint
+from audit.storage import Foreseen, Query, StoredCheckpoint
 from audit.storage.opening import open_storage
 from tests.audit.stores import both_stores
 from tests.audit.test_rotation import _opener
@@ -252,3 +252,20 @@ def test_storage_gives_the_entries_of_these_types_and_the_last_one(config: LogCo
         assert log_size == 3
         assert [one.index for one in log.find(Query(type="switch/v1"))] == [2]
         assert isinstance(parse_entry(log.entry(2)), SwitchEntry)
+
+
+def test_storage_answers_what_was_foreseen_as_it_answers_what_was_not(config: LogConfig) -> None:
+    with _opener(config)() as log:
+        _close_log(log)
+        logged = [parse_entry(log.entry(index)).id for index in range(3)]
+        asked = [logged[2], "0" * 32, logged[0]]
+        types = ("switch/v1", "keyrotate/v1")
+        for since in range(4):
+            answers = []
+            for foreseen in (Foreseen(), Foreseen(asked, types, since), Foreseen(asked[:1], types[:1], since)):
+                with log.storage.exclusive(foreseen) as transaction:
+                    answers.append((transaction.places(asked), transaction.entries_of(types, since, LeafIndex(2))))
+            places, entries = answers[0]
+            assert places == {logged[0]: (0, log.entry(0)), logged[2]: (2, log.entry(2))}
+            assert entries == [log.entry(2)]
+            assert answers[1:] == answers[:1] * 2
