@@ -10,22 +10,25 @@ process left half written. Everything else is the operator's to decide. It must 
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import apsw
 
-from audit.checkpoint import open_checkpoint
+from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.custody import APPROVED, UNFINISHED
 from audit.durable_files import TEMPORARY_SUFFIX
-from audit.errors import AuditError, RollbackError
+from audit.errors import AuditError, RollbackError, SignatureError
 from audit.gap_journal import leftovers
 from audit.head import HEAD_FILE, HeadFile, check_extends
+from audit.key_history import trusted_periods
 from audit.keys import KEY_DIRECTORY, VKEY_FILE, load_keys, load_vkeys
 from audit.log import HEADS_DIRECTORY
+from audit.note import VerifierKey, open_note
 from audit.private_files import destroy_file, read_private
+from audit.rotation import rotation_entries
 from audit.storage import Storage
 from audit.storage.opening import open_scan, open_storage, open_vault, read_place
 from audit.storage.sqlite_schema import DATABASE_FILE, check_sqlite_version
@@ -161,14 +164,17 @@ def _check_head(place: Place) -> Found:
     try:
         known_note = head.read()  # before the store, which may grow
         newest = storage.newest_checkpoint()
-        origin = open_checkpoint(newest.note, keys).origin
+        origin = _open_in_force(newest.note, keys, storage).origin
         known = open_checkpoint(known_note, keys, origin=origin)
         check_extends(known, known_note, newest.size, newest.note, storage.node)
         if known.size == newest.size:
             yield OK, f"of size {known.size}, as the store"
         elif place.repair:
             with storage.exclusive() as transaction:
-                head.write(transaction.newest_checkpoint().note)
+                newest = transaction.newest_checkpoint()
+                _open_in_force(newest.note, keys, storage)
+                check_extends(known, known_note, newest.size, newest.note, transaction.node)
+                head.write(newest.note)
             yield REPAIRED, f"was of size {known.size}, the store of {newest.size}; now as the store"
         else:
             yield NOTE, f"of size {known.size}, the store of {newest.size}; the next append or --repair brings it up"
@@ -177,6 +183,16 @@ def _check_head(place: Place) -> Found:
     finally:
         storage.close()
         head.close()
+
+
+def _open_in_force(note: bytes, keys: Sequence[VerifierKey], storage: Storage) -> Checkpoint:
+    """The checkpoint in `note`, signed by a key that the log hasn't retired; raises FormatError or SignatureError."""
+    checkpoint = open_checkpoint(note, keys)
+    periods = trusted_periods(keys, rotation_entries(storage))
+    if not any(periods[key].covers(checkpoint.size) for key in open_note(note, keys).signed_by):
+        message = f"the store's newest checkpoint, of size {checkpoint.size}, is signed by retired keys only"
+        raise SignatureError(message)
+    return checkpoint
 
 
 def _check_vault(place: Place) -> Found:

@@ -11,10 +11,15 @@ import apsw
 import pytest
 
 from audit import fsck
+from audit.checkpoint import sign_checkpoint
 from audit.fsck import NOTE, OK, PROBLEM, REPAIRED, Place, examine
+from audit.keys import load_keys
 from audit.log import AuditLog
+from audit.rotation import retire, rotate
 from audit.storage.vault_store import CustodyRequest
 from audit.vault import patient_subject
+from tests.audit.test_head_guard import _inject
+from tests.audit.test_rotation import _opener
 
 
 def _place(log_or_directory: AuditLog | Path, **changes: object) -> Place:
@@ -194,3 +199,17 @@ def test_fsck_tells_when_the_disk_or_the_write_ahead_log_is_full(
     with wal.open("wb") as file:
         file.truncate(fsck.MAX_WAL_BYTES + 1)
     assert "keeps it from being moved" in _text(_place(directory), "write-ahead log")
+
+
+def test_fsck_never_takes_a_head_that_only_a_retired_key_signed(make_log: Callable) -> None:
+    config, _ = make_log()
+    directory, now = config.directory, datetime.now(UTC)
+    stolen = load_keys(directory).signers
+    rotate(directory, _opener(config), now, os.urandom)
+    retire(directory, _opener(config), now)
+    head = (directory / "head").read_bytes()
+    _inject(config, lambda checkpoint: sign_checkpoint(checkpoint, stolen))
+    place = _place(directory, repair=True)
+    assert _levels(place)["head"] == [PROBLEM]
+    assert "is signed by retired keys only" in _text(place, "head")
+    assert (directory / "head").read_bytes() == head
