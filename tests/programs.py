@@ -1,4 +1,4 @@
-"""Programs of the operating system that some tests need: PostgreSQL, SoftHSM, OpenSSL, Go, strace.
+"""Programs of the operating system that some tests need: PostgreSQL, SoftHSM, OpenSSL, Go, strace, rsyslog.
 
 A machine without one skips those tests and says which program is missing. Where all are meant to be there, as in continuous
 integration, `TESTS_REQUIRE_PROGRAMS=1` turns the skip into a failure.
@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-# Debian keeps the servers' programs out of PATH.
+# Debian keeps the servers' programs out of PATH, or of a user's.
 POSTGRESQL = Path("/usr/lib/postgresql")
+_SYSTEM = "/usr/sbin"
 
 
 def need(name: str) -> str:
     """The path of the program `name`; skips the test, or fails it, where it isn't installed."""
     folders = [str(folder) for folder in sorted(POSTGRESQL.glob("*/bin"), reverse=True)]
-    found = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
+    found = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath), _SYSTEM]))
     if found is not None:
         return found
     raise _missing(name)
@@ -29,6 +30,13 @@ def need_library(path: Path, package: str) -> Path:
     """The folder of a library that the package brings; skips the test, or fails it, where it isn't there."""
     if path.is_dir():
         return path
+    raise _missing(package)
+
+
+def need_file(folder: Path, pattern: str, package: str) -> Path:
+    """A file that the package brings; skips the test, or fails it, where none is there."""
+    for found in folder.glob(pattern):
+        return found
     raise _missing(package)
 
 
