@@ -1,8 +1,9 @@
 """Feedback as entries of the log, each linked to the decision that showed the card (CDS Hooks 2.0.1, "Feedback").
 
 Only what the log itself knows is taken: the card has to be one that this service showed to this client, in this tenant's
-log. The same feedback is recorded once however often it comes, to whichever process: its entry id is a digest of what it
-says, under the key of the decision's patient.
+log, and its outcome has to have come about after the card and before now, as far as clocks agree. The same feedback is
+recorded once however often it comes, to whichever process: its entry id is a digest of what it says, under the key of the
+decision's patient.
 
 The leaf holds codes alone: a reason that was offered with the card by its code, any other as `other`. What a client writes
 freely is in the encrypted payload, under the same key. Where the patient was erased only the codes are kept, and what a
@@ -16,7 +17,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ from cds_service.quirks import Quirk
 EXTENSION_KEY = "org.bedside.feedback"
 ENTRY_TYPE = "feedback/v1"
 OTHER_REASON = "other"
+CLOCKS_DIFFER = timedelta(minutes=5)  # the time is a workstation's, which keeps it less well than a server
 
 operations = logging.getLogger("bedside.feedback")
 
@@ -64,6 +66,16 @@ class FeedbackOutcome:
     unknown: int
     unknown_suggestions: int
     refused: tuple[Refusal, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many of each, for the operations log: what a client's feedback lost is seen nowhere else on our side."""
+        return {
+            "recorded": self.recorded,
+            "repeated": self.repeated,
+            "unknown": self.unknown,
+            "unknown_suggestions": self.unknown_suggestions,
+            "refused": len(self.refused),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +129,20 @@ def record_feedback(
     entries, refused = parse_feedback(body, plural=client.has(Quirk.PLURAL_OVERRIDE_REASONS))
     try:
         known, unknown = _look_up(entries, service_id, client, log)
-        usable = [one for one in known if one.suggestions or one.feedback.outcome != "accepted"]
-        prepared = _prepare_all(usable, client, log, context, clock())
+        now = clock()
+        useless = [(one, why) for one in known if (why := _why_useless(one, now)) is not None]
+        usable = [one for one in known if all(one is not other for other, _ in useless)]
+        prepared = _prepare_all(usable, client, log, context, now)
         recorded = _append([one for one in prepared if log.index_of(one.id) is None], log)
     except AuditError as exc:
         operations.error("feedback not recorded", extra={"error": type(exc).__name__})
         raise NotRecordedError("the feedback could not be recorded; sending it again is safe") from exc
-    useless = tuple(
-        Refusal(one.feedback.index, "acceptedSuggestions: expected one of the card's")
-        for one in known
-        if one not in usable
-    )
     return FeedbackOutcome(
         recorded=recorded,
         repeated=len(usable) - recorded,
         unknown=unknown,
         unknown_suggestions=sum(len(one.feedback.suggestions) - len(one.suggestions) for one in known),
-        refused=tuple(sorted((*refused, *useless), key=lambda one: one.index)),
+        refused=tuple(sorted((*refused, *(why for _, why in useless)), key=lambda one: one.index)),
     )
 
 
@@ -167,6 +176,19 @@ def _look_up(
         said = _without_text(feedback) if is_erased else feedback
         known.append(_Known(said, found, card, chosen, key, keeps_text=not is_erased))
     return known, len(entries) - len(known)
+
+
+def _why_useless(known: _Known, now: datetime) -> Refusal | None:
+    """Why a feedback on a card of ours can't be true, None if it can."""
+    feedback = known.feedback
+    if feedback.outcome == "accepted" and not known.suggestions:
+        return Refusal(feedback.index, "acceptedSuggestions: expected one of the card's")
+    shown = datetime.fromisoformat(known.found.entry.time)
+    if not shown - CLOCKS_DIFFER <= feedback.moment <= now + CLOCKS_DIFFER:
+        return Refusal(
+            feedback.index, "outcomeTimestamp: expected a time since the card was shown, and no later than now"
+        )
+    return None
 
 
 def _find_key(found: FoundCard, log: AuditLog) -> tuple[SubjectKey, bool]:

@@ -1,12 +1,14 @@
 """A feedback body as its entries (CDS Hooks 2.0.1, "Feedback"): each is read by itself, so a bad one never drops the rest.
 
-Unknown members are ignored. Nothing here looks at the log: whether a card or a suggestion is known is for `feedback` to say.
+Unknown members are ignored. An entry in which a member stands twice is refused, as another reader on the way may have taken
+the other one. Nothing here looks at the log: whether a card or a suggestion is known is for `feedback` to say.
 What a client may differ in is Epic's, and read only from clients that have that quirk: `overrideReasons`, or a reason
 somewhere in `extension`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,14 +80,19 @@ class _WireEntry(msgspec.Struct, rename="camel"):
 
 
 class _WireBody(msgspec.Struct):
-    feedback: list[msgspec.Raw]
+    feedback: msgspec.Raw
 
 
 class _Unreadable(Exception):  # noqa: N818 - never leaves this module
     """Why an entry can't be taken."""
 
 
+class _RepeatedError(Exception):
+    """A member stands twice in one object."""
+
+
 _BODY = msgspec.json.Decoder(_WireBody)
+_ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _ENTRY = msgspec.json.Decoder(_WireEntry)
 
 
@@ -93,7 +100,7 @@ def parse_feedback(body: bytes, *, plural: bool) -> tuple[tuple[Feedback, ...], 
     """The entries of the body, and those that can't be read; `plural`: the client has its reasons in other places, too.
 
     Raises:
-        BadRequestError: not JSON, no object with a filled array `feedback`, too many entries, or not one that can be read.
+        BadRequestError: not JSON, no object with one filled array `feedback`, too many entries, or not one that can be read.
     """
     entries: list[Feedback] = []
     refused: list[Refusal] = []
@@ -109,10 +116,14 @@ def parse_feedback(body: bytes, *, plural: bool) -> tuple[tuple[Feedback, ...], 
 
 def _split(body: bytes) -> list[msgspec.Raw]:
     try:
-        entries = _BODY.decode(body).feedback
+        array = bytes(_BODY.decode(body).feedback)
+        entries = _ENTRIES.decode(array)
+        _refuse_repeated_members(body.replace(array, b"null", 1))
     except msgspec.ValidationError as exc:
         raise BadRequestError(f"body is no feedback: {_without_values(exc)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _RepeatedError:
+        raise BadRequestError("body is no feedback: a member was sent twice") from None
+    except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are ValueErrors, as is a number too long
         raise BadRequestError(f"body is not JSON in UTF-8, or nested too deeply: {len(body)} bytes") from None
     if not 0 < len(entries) <= MAX_ENTRIES:
         raise BadRequestError(f"feedback: expected 1 to {MAX_ENTRIES} entries, got {len(entries)}")
@@ -122,12 +133,15 @@ def _split(body: bytes) -> list[msgspec.Raw]:
 def _read(index: int, raw: bytes, *, plural: bool) -> Feedback:
     try:
         wire = _ENTRY.decode(raw)
+        _refuse_repeated_members(raw)
         moment = wire.outcome_timestamp.astimezone(UTC)
         overridden = wire.outcome == "overridden"
         reasons, comments, extension = _reasons(wire, plural=plural) if overridden else ([], [], b"")
     except msgspec.ValidationError as exc:
         raise _Unreadable(_without_values(exc)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _RepeatedError:
+        raise _Unreadable("a member was sent twice") from None
+    except (ValueError, RecursionError):  # as in `_split`
         raise _Unreadable("not JSON in UTF-8, or nested too deeply") from None
     except OverflowError:
         raise _Unreadable("outcomeTimestamp: expected a time of the years 1 to 9999 in UTC") from None
@@ -146,6 +160,22 @@ def _read(index: int, raw: bytes, *, plural: bool) -> Feedback:
         comment="\n".join(comments),
         extension=extension,
     )
+
+
+def _refuse_repeated_members(document: bytes) -> None:
+    """Reads the JSON once more, by a parser that sees every member.
+
+    Raises:
+        _RepeatedError: a member stands twice in one object.
+    """
+    json.loads(document, object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _RepeatedError
+    return members
 
 
 def _reasons(wire: _WireEntry, *, plural: bool) -> tuple[list[Coding], list[str], bytes]:

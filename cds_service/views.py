@@ -83,7 +83,7 @@ def feedback(service_id: str) -> Response:
     require_json()
     book = desk().books[client.tenant]
     outcome = record_feedback(received_body(), service.id, client, book.log, book.context, desk().clock)
-    log.info("feedback recorded", extra={"service": service.id})
+    log.info("feedback recorded", extra={"service": service.id, **outcome.counts()})
     return _json(HTTPStatus.OK, msgspec.json.encode(feedback_response(outcome)))
 
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,16 @@ def _context(log: AuditLog) -> Context:
     return Context(TENANT, "5a" * 32, "6b" * 32, log.keys.index_key)
 
 
-def _record(log: AuditLog, *entries: Any, client: Any = CLIENT, service: str = SERVICE) -> FeedbackOutcome:
-    body = json.dumps({"feedback": entries}).encode()
-    return record_feedback(body, service, client, log, _context(log), lambda: NOW)
+def _record(
+    log: AuditLog, *entries: Any, client: Any = CLIENT, service: str = SERVICE, now: datetime = NOW
+) -> FeedbackOutcome:
+    return _record_body(log, json.dumps({"feedback": entries}).encode(), client, service, now)
+
+
+def _record_body(
+    log: AuditLog, body: bytes, client: Any = CLIENT, service: str = SERVICE, now: datetime = NOW
+) -> FeedbackOutcome:
+    return record_feedback(body, service, client, log, _context(log), lambda: now)
 
 
 def _overridden(card: Shown, **changes: Any) -> dict[str, Any]:
@@ -197,17 +205,55 @@ def test_feedback_that_says_something_else_is_recorded_besides(
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
-        ("2026-11-23T20:00:00Z", "2026-11-23T20:00:00.000000Z"),
+        ("2026-11-24T09:25:00Z", "2026-11-24T09:25:00.000000Z"),
         ("2026-11-24T09:31:02.123Z", "2026-11-24T09:31:02.123000Z"),
         ("2026-11-24T04:31:02-05:00", "2026-11-24T09:31:02.000000Z"),
-        ("2031-01-01T00:00:00Z", "2031-01-01T00:00:00.000000Z"),
+        ("2026-11-25T09:35:00Z", "2026-11-25T09:35:00.000000Z"),
     ],
 )
-def test_feedback_is_taken_late_early_and_in_any_form_of_time(
-    sent: str, kept: str, audit_log: AuditLog, card: Shown
-) -> None:
-    assert _record(audit_log, _overridden(card, outcomeTimestamp=sent)).recorded == 1
+def test_feedback_is_taken_late_and_in_any_form_of_time(sent: str, kept: str, audit_log: AuditLog, card: Shown) -> None:
+    outcome = _record(audit_log, _overridden(card, outcomeTimestamp=sent), now=NOW + timedelta(days=1))
+    assert outcome.recorded == 1
     assert _entries(audit_log)[0].outcome_time == kept
+
+
+@pytest.mark.parametrize(
+    "sent", ["2026-11-24T09:24:59Z", "2026-11-24T09:35:01Z", "1970-01-01T00:00:00Z", "9999-01-01T00:00:00Z"]
+)
+def test_feedback_of_a_time_before_the_card_or_to_come_is_refused(sent: str, audit_log: AuditLog, card: Shown) -> None:
+    outcome = _record(audit_log, _overridden(card, outcomeTimestamp=sent), _overridden(card))
+    assert (outcome.recorded, [refusal.index for refusal in outcome.refused]) == (1, [0])
+    assert outcome.refused[0].reason == (
+        "outcomeTimestamp: expected a time since the card was shown, and no later than now"
+    )
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ('"outcome": "overridden"', '"outcome": "accepted", "outcome": "overridden"'),
+        ('"code": "d7ecf885"', '"code": "a", "code": "d7ecf885"'),
+        ('"vendor": {}', '"vendor": {"x": 1, "x": 2}'),
+    ],
+)
+def test_feedback_entry_in_which_a_member_stands_twice_is_refused(
+    twice: tuple[str, str], audit_log: AuditLog, card: Shown
+) -> None:
+    entry = json.dumps(_overridden(card, overrideReason={"reason": FOREIGN}, vendor={}))
+    assert twice[0] in entry
+    entries = [entry.replace(*twice), json.dumps(_overridden(card))]
+    outcome = _record_body(audit_log, f'{{"feedback": [{", ".join(entries)}]}}'.encode())
+    assert (outcome.recorded, [refusal.reason for refusal in outcome.refused]) == (1, ["a member was sent twice"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"feedback": %s, "feedback": %s}', '{"feedback": [], "feedback": %s}', '{"a": %s, "a": 0, "feedback": %s}'],
+)
+def test_feedback_body_in_which_a_member_stands_twice_is_refused(body: str, audit_log: AuditLog, card: Shown) -> None:
+    entries = json.dumps([_overridden(card)])
+    with pytest.raises(BadRequestError, match=r"^body is no feedback: a member was sent twice$"):
+        _record_body(audit_log, body.replace("%s", entries).encode())
 
 
 @pytest.mark.parametrize("sent", ["2026-11-24T09:31:02", "yesterday", "0001-01-01T00:00:00+05:00", 17, None])
@@ -465,12 +511,13 @@ from audit.log import AuditLog, LogConfig
 from cds_service.decision import Context
 from cds_service.feedback import record_feedback
 from tests.cds_service.callers import CLIENT
+from tests.conftest import NOW
 
 directory, origin, tenant, service = sys.argv[1:]
 log = AuditLog.open(LogConfig(Path(directory), origin, tenant, deadline_s=20.0), clock=lambda: datetime.now(UTC))
 context = Context(tenant, "5a" * 32, "6b" * 32, log.keys.index_key)
 print("ready", flush=True)
-outcome = record_feedback(sys.stdin.buffer.read(), service, CLIENT, log, context, lambda: datetime.now(UTC))
+outcome = record_feedback(sys.stdin.buffer.read(), service, CLIENT, log, context, lambda: NOW)
 log.close()
 print(outcome.recorded, outcome.repeated)
 """
@@ -480,7 +527,7 @@ def test_feedback_of_two_processes_at_once_is_recorded_once(audit_log: AuditLog,
     # Both look for what is there, then wait for the log's lock: whoever comes second meets entries with other bytes.
     comment = {"userComment": "sealed under another nonce by each"}
     entries = [
-        _overridden(card, outcomeTimestamp=f"2026-11-24T10:00:0{second}Z", overrideReason=comment)
+        _overridden(card, outcomeTimestamp=f"2026-11-24T09:31:0{second}Z", overrideReason=comment)
         for second in range(9)
     ]
     command = [sys.executable, "-c", RACER, str(audit_log.config.directory), ORIGIN, TENANT, SERVICE]

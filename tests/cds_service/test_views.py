@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -295,6 +297,18 @@ def test_views_feedback_is_recorded_for_the_callers_tenant(closed: FlaskClient, 
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
     assert answer.json["extension"]["org.bedside.feedback"]["recorded"] == 1
     assert len(list(audit_log.entries())) == before + 1
+
+
+def test_views_feedback_that_was_not_taken_is_counted_in_the_operations_log(
+    closed: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = {"card": str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": "2026-11-24T09:30:05Z"}
+    body = patients.encoded({"feedback": [entry, entry | {"outcome": "ignored"}]})
+    with caplog.at_level(logging.INFO, logger="bedside.http"):
+        _post(closed, body, "prevent-cvd/feedback", **_as("north"))
+    (line,) = [record for record in caplog.records if record.getMessage() == "feedback recorded"]
+    counted = [getattr(line, name) for name in ("recorded", "repeated", "unknown", "unknown_suggestions", "refused")]
+    assert counted == [0, 0, 1, 0, 1]
 
 
 def test_views_feedback_that_is_none_is_a_400(closed: FlaskClient) -> None:

@@ -99,8 +99,8 @@ _ROWS = """
 64|P|The same input gives the same card under fresh ids|models and texts are deterministic
 65|P|There may be a feedback endpoint|there is one for each service
 66|M|Batches of several entries|up to 1,000
-67|M|What an entry holds|each read by itself
-68|P|What clients send in fact|plural reasons, extensions, offsets, late batches
+67|M|What an entry holds|each read by itself; its time has to be after the card and before now
+68|P|What clients send in fact|plural reasons, extensions, offsets, clocks that differ by minutes, batches hours late
 69|P|Unknown cards and repeats are no failure|counted; recorded once
 70|P|Another service's or tenant's card is not taken|counted as unknown
 71|M|Authenticated like a call|audience of the feedback or of the service

@@ -153,7 +153,7 @@ def feedback_bodies(card: Json) -> st.SearchStrategy[bytes]:
         "acceptedSuggestions": [{"id": one["uuid"]} for one in card["suggestions"]],
         "overrideReason": {"reason": {"code": "x", "system": "urn:x"}, "userComment": "y"},
         "overrideReasons": [{"code": "x"}],
-        "outcomeTimestamp": "2026-11-24T10:20:30Z",
+        "outcomeTimestamp": "2026-11-24T09:31:30Z",
     }
     text = json.dumps({"feedback": [entry, entry | {"outcome": "overridden"}]})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ def _accepted(card: Json, /, **changes: Any) -> Json:
         "card": card["uuid"],
         "outcome": "accepted",
         "acceptedSuggestions": [{"id": card["suggestions"][0]["uuid"]}],
-        "outcomeTimestamp": "2026-11-24T10:20:30Z",
+        "outcomeTimestamp": _moment(),
     }
     return entry | changes
 
@@ -41,8 +41,14 @@ def _overridden(card: Json, /, **changes: Any) -> Json:
         "card": card["uuid"],
         "outcome": "overridden",
         "overrideReason": {"reason": card["overrideReasons"][0], "userComment": "clinician knows better"},
-        "outcomeTimestamp": "2026-11-24T10:20:30.250Z",
+        "outcomeTimestamp": _moment(),
     } | changes
+
+
+def _moment(minutes: float = 0, zone: timezone = UTC, precision: str = "milliseconds") -> str:
+    """So many minutes from now, as clients write it."""
+    moment = datetime.now(zone) + timedelta(minutes=minutes)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def _counts(answer: requests.Response) -> tuple[int, ...]:
@@ -62,7 +68,7 @@ def test_65_feedback_to_an_unknown_service_is_not_found(hospital: Hospital) -> N
 
 def test_66_a_batch_is_of_several_cards_and_may_repeat_one(hospital: Hospital) -> None:
     first, second = _shown(hospital), _shown(hospital)
-    later = _accepted(first, outcomeTimestamp="2026-11-24T10:21:00Z")
+    later = _accepted(first, outcomeTimestamp=_moment(1))
     assert _counts(hospital.feedback(_accepted(first), _overridden(second), later)) == (3, 0, 0, 0)
 
 
@@ -101,6 +107,20 @@ def test_67_an_entry_that_lacks_something_is_refused(change: Json, hospital: Hos
     assert hospital.feedback(entry).status_code == 400
 
 
+@pytest.mark.parametrize("moment", ["2020-11-24T10:20:30Z", "2999-11-24T10:20:30Z"])
+def test_67_a_time_before_the_card_or_to_come_is_not_taken(moment: str, hospital: Hospital) -> None:
+    answer = hospital.feedback(_accepted(_shown(hospital), outcomeTimestamp=moment))
+    assert _counts(answer) == (0, 0, 0, 0)
+    (refused,) = answer.json()["extension"]["org.bedside.feedback"]["refused"]
+    assert refused["reason"].startswith("outcomeTimestamp: expected a time since the card was shown")
+
+
+def test_67_a_member_that_stands_twice_in_an_entry_is_refused(hospital: Hospital) -> None:
+    text = json.dumps({"feedback": [_accepted(_shown(hospital))]})
+    twice = text.replace('"outcome": "accepted"', '"outcome": "overridden", "outcome": "accepted"')
+    assert hospital.send("POST", f"/cds-services/{RISK}/feedback", twice.encode()).status_code == 400
+
+
 def test_67_a_bad_entry_does_not_cost_the_others(hospital: Hospital) -> None:
     good = _accepted(_shown(hospital))
     answer = hospital.feedback({"card": 7}, good)
@@ -109,9 +129,17 @@ def test_67_a_bad_entry_does_not_cost_the_others(hospital: Hospital) -> None:
     assert refused["index"] == 0
 
 
-@pytest.mark.parametrize("moment", ["2026-11-24T10:20:30.123Z", "2026-11-24T11:20:30+01:00", "2026-11-20T00:00:00Z"])
-def test_68_fractions_offsets_and_late_batches_are_taken(moment: str, hospital: Hospital) -> None:
-    assert _counts(hospital.feedback(_accepted(_shown(hospital), outcomeTimestamp=moment))) == (1, 0, 0, 0)
+@pytest.mark.parametrize(
+    ("zone", "precision"), [(UTC, "milliseconds"), (UTC, "seconds"), (timezone(timedelta(hours=-5)), "microseconds")]
+)
+def test_68_fractions_and_offsets_are_taken(zone: timezone, precision: str, hospital: Hospital) -> None:
+    entry = _accepted(_shown(hospital), outcomeTimestamp=_moment(0, zone, precision))
+    assert _counts(hospital.feedback(entry)) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("minutes", [-4.5, 4.5])
+def test_68_clocks_may_differ_by_minutes(minutes: float, hospital: Hospital) -> None:
+    assert _counts(hospital.feedback(_accepted(_shown(hospital), outcomeTimestamp=_moment(minutes)))) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
