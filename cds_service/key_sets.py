@@ -1,9 +1,10 @@
 """The CDS clients' public keys (CDS Hooks 2.0.1, "Trusting CDS Clients"): `KeySets.key`.
 
 A JWT may name its key set (`jku`) only from the client's own list; any other address is never contacted. Key sets are kept
-for an hour. A key id that isn't in the set is looked for once more, as clients rotate their keys, and at most once a
-minute, as anyone can invent key ids. Where a key server fails, the keys it gave last stay good for a day; a file is held to
-the same. While one call fetches, others go on with the keys that are known, and only a call whose key isn't waits.
+for an hour. A key id that isn't in the set is looked for once more, as clients rotate their keys, and such a search is made
+at most once a minute, as anyone can invent key ids. Where a key server fails, the keys it gave last stay good for a day; a
+file is held to the same. While one call fetches, others go on with the keys that are known, and only a call whose key isn't
+waits.
 """
 
 from __future__ import annotations
@@ -150,11 +151,14 @@ class KeySets:
         return found is None or seen is None or now - seen.at > self._max_age_s
 
     def _refresh(self, client: CdsClient, url: str, source: _Source) -> None:
-        now = self._clock()
+        now, before = self._clock(), source.seen
         try:
             source.seen = _Seen(parse_key_set(self._fetch(client, url)), now)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong over there, the keys known so far stay
             _warn(client, exc)
+        else:
+            if before is None or now - before.at > self._max_age_s:
+                return  # not for the sake of an unknown id: a key that is new since then is looked for at once
         wait_s = self._min_refetch_s if source.seen is not None else min(RETRY_S, self._min_refetch_s)
         source.ask_again_at = now + wait_s
 

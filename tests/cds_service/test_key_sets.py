@@ -118,8 +118,21 @@ def test_key_sets_are_fetched_for_unknown_ids_once_a_minute(key_sets: KeySets, s
     for second in range(180):
         clock.now = 1_000.0 + second
         assert not has(key_sets, f"invented-{second}")
-    assert len(server.asked) == 3
+    assert len(server.asked) == 1 + 3
     assert has(key_sets)
+
+
+@pytest.mark.parametrize("since_s", [1, 59])
+def test_key_sets_find_a_key_that_is_new_since_the_set_was_fetched_a_moment_ago(
+    since_s: int, key_sets: KeySets, server: KeyServer, clock: Clock
+) -> None:
+    assert has(key_sets)
+    clock.now += 3_601
+    assert has(key_sets)
+    server.documents[JWKS_URL] = jwks(ES384, NEXT)
+    clock.now += since_s
+    assert has(key_sets, "next-1")
+    assert len(server.asked) == 3
 
 
 def test_key_sets_forget_a_withdrawn_key_within_the_hour(key_sets: KeySets, server: KeyServer, clock: Clock) -> None:

@@ -234,7 +234,9 @@ def test_80_unknown_keys_cost_no_fetch_each(hospital: Hospital) -> None:
     before = len(hospital.servers.requests_to("/keys/rotating"))
     unknown = [hospital.token(PATH, "rotating", {"kid": f"k{number}"}) for number in range(10)]
     assert {_status(hospital, token) for token in unknown} == {401}
-    assert len(hospital.servers.requests_to("/keys/rotating")) - before <= 2  # one for each worker
+    assert (
+        len(hospital.servers.requests_to("/keys/rotating")) - before <= 3
+    )  # one for each worker, and the other one's first
 
 
 def test_80_a_new_key_is_fetched_within_a_minute(hospital: Hospital) -> None:
