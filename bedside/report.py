@@ -17,10 +17,9 @@ from audit.access import Look
 from audit.commands.opening import note_look, reading
 from audit.commands.running import add_look, guarded
 from audit.entry import format_time
-from audit.log import LogConfig, read_entries
-from bedside.config import Config, ConfigError
+from audit.log import read_entries
 from bedside.environment import read_config
-from bedside.tenants import log_config, log_configs
+from bedside.tenants import tenant_log
 from cds_service.feedback_report import Answers, FeedbackReport, Reason, Selection, Share, feedback_report
 
 REASON = "operations"
@@ -46,7 +45,7 @@ def run_feedback(options: argparse.Namespace) -> int:
     """Prints the report; exit code 0."""
     config = read_config()
     selection = _selection(options)
-    place = _log(config, options.tenant)
+    place = tenant_log(config, options.tenant)
     with reading(place.directory) as storage:
         report = feedback_report(lambda: read_entries(storage), selection)
         shown = sum(row.shown for row in report.kinds)
@@ -58,15 +57,6 @@ def run_feedback(options: argparse.Namespace) -> int:
     else:
         sys.stdout.writelines(f"{line}\n" for line in _as_text(report))
     return 0
-
-
-def _log(config: Config, tenant: str | None) -> LogConfig:
-    if tenant is None:
-        return log_config(config)
-    logs = {one.tenant: one for one in log_configs(config)}
-    if tenant not in logs:
-        raise ConfigError(f"--tenant: expected one of {', '.join(logs)}, got {tenant}")
-    return logs[tenant]
 
 
 def _selection(options: argparse.Namespace) -> Selection:
