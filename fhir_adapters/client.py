@@ -56,12 +56,11 @@ _MAX_PARALLEL = 8
 class FhirClient:
     """Reads JSON from one FHIR server with one token until one deadline.
 
-    `allowed_servers` are base URLs, to which the base must be equal save for a last slash, a default port and the host's case;
-    `allowed_origins` are `scheme://host[:port]`, for callers that have compared the base themselves. `timeout_s` bounds
-    connecting and each read; `deadline` is a moment of `clock` (monotonic seconds) that bounds everything; `max_bytes` bounds
-    the sum of all pages of one `read`. `ca_file` is a PEM file where the hospital has a certification authority of its own.
-    `policy` says which addresses may be contacted; `headers` go with every request, save those the client itself sets. Safe to
-    use from several threads.
+    `allowed_servers` are base URLs, to one of which the base must be equal save for a last slash, a default port and the
+    host's case. `timeout_s` bounds connecting and each read; `deadline` is a moment of `clock` (monotonic seconds) that bounds
+    everything; `max_bytes` bounds the sum of all pages of one `read`. `ca_file` is a PEM file where the hospital has a
+    certification authority of its own. `policy` says which addresses may be contacted; `headers` go with every request, save
+    those the client itself sets. Safe to use from several threads.
 
     Raises:
         OriginNotAllowedError: the base is not allowed.
@@ -73,8 +72,7 @@ class FhirClient:
         base_url: str,
         token: str | None,
         *,
-        allowed_servers: Iterable[str] = (),
-        allowed_origins: Iterable[str] = (),
+        allowed_servers: Iterable[str],
         policy: AddressPolicy = ANYWHERE_PUBLIC,
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
@@ -89,8 +87,7 @@ class FhirClient:
         self._origin = _origin(parts)
         if "?" in base_url or "#" in base_url:  # (1)
             raise OriginNotAllowedError("fhir server: expected no query or fragment, got one")
-        is_server = _server(parts) in {_server(_split(server)) for server in allowed_servers}
-        if not (is_server or self._origin in {_origin(_split(origin)) for origin in allowed_origins}):
+        if _server(parts) not in {_server(_split(server)) for server in allowed_servers}:
             raise OriginNotAllowedError("fhir server: expected an allowed one, got another")
         _check_scheme(parts)
         self._base_path = parts.path
