@@ -7,9 +7,9 @@ CDS Hooks 2.0.1, "Prefetch tokens" and "HTTP Status Codes". Each key has one of 
  - an OperationOutcome, or what cannot answer the query: asked from the FHIR server if there is one;
  - absent: asked from the FHIR server if there is one.
 What a key that stays without an answer means, its query says: the call fails with 412 (required), the estimate is less
-certain (widens), or it is a gap and no more (optional). All but the first are told on the card: what could not be had must
-not read as what is not there. Where silence means "no" (no diagnosis, no drug), a required search
-of which anything is missing or unreadable makes the model abstain.
+certain than its figures show (widens: told in words, no figure moves), or it is a gap and no more (optional). All but the first
+are told on the card: what could not be had must not read as what is not there. Where silence means "no" (no diagnosis, no
+drug), a required search of which anything is missing or unreadable makes the model abstain.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _gap_words(query: Query, partial: bool) -> str:
     if partial:
         return f"{what}: only a first page was sent, so more may be in the record"
     if query.widens:
-        return f"{what}: could not be had, so this estimate is less certain than one made with it"
+        return f"{what}: could not be had; an estimate without it is less certain than its figures show"
     return f"{what}: not received, so what the record holds of it is unknown"
 
 

@@ -43,7 +43,8 @@ class Query:
     """A need for data: a resource type, codes, how far back, how many, and what it means if it can't be had.
 
     `required`: the model can't do without, and the call fails. `widens`: the model answers, and its estimate is less certain
-    than one made with it, which is told. Neither: the model answers as where there is nothing.
+    than one made with it; that is told in words, its interval stays as it is. Neither: the model answers as where there is
+    nothing.
 
     Raises: QueryError for a resource without known search parameters, a window on one that has no date parameter, or both
     meanings at once.

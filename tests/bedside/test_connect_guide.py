@@ -13,6 +13,8 @@ from bedside.config import load_config
 from bedside.tables import ClientTable
 from cds_service.bearer import Why
 from cds_service.quirks import PROFILES, Quirk
+from model_artifacts.registry import model_packages
+from model_artifacts.runtime import ReleasedModel
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "connect-an-ehr.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
@@ -42,3 +44,14 @@ def test_connect_guide_names_every_quirk() -> None:
 
 def test_connect_guide_says_what_to_do_about_each_refusal() -> None:
     assert [why for why in get_args(Why) if f"`{why}`" not in GUIDE] == []
+
+
+def test_connect_guide_says_what_a_missing_key_means() -> None:
+    rows = {
+        cells[2].split(",")[0].strip(): set(re.findall(r"`(\w+)`", cells[1]))
+        for line in GUIDE.partition("| keys | means |")[2].partition("\n\n")[0].splitlines()[2:]
+        if (cells := line.split("|"))
+    }
+    queries = [query for package in model_packages().values() for query in ReleasedModel.load(package).queries()]
+    assert rows["412"] == {query.name for query in queries if query.required}
+    assert rows["an estimate"] == {query.name for query in queries if query.widens}

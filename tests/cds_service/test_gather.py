@@ -209,7 +209,9 @@ def test_gather_a_failure_that_widens_is_told_as_that() -> None:
     request = parse_hook_request(patients.encoded(patients.call({k: FOUND[k] for k in ("patient", "conditions")})))
     gathered = gather(request, queries, _nothing, NOW)
     assert gathered.came.failed == ("some_labs",)
-    assert gathered.gaps == ("some labs: could not be had, so this estimate is less certain than one made with it",)
+    assert gathered.gaps == (
+        "some labs: could not be had; an estimate without it is less certain than its figures show",
+    )
 
 
 def test_gather_a_server_that_may_not_be_asked_is_not_named() -> None:
