@@ -14,6 +14,7 @@ from cds_service.clients import CdsClient, Network
 from cds_service.quirks import Quirk, profile_quirks
 
 OPEN_CLIENT = "open"
+PUBLIC_KEYS = frozenset({"https://sandbox.cds-hooks.org"})  # issuers whose private keys anyone can read
 _ISSUER = re.compile(r"[\x21-\x7e]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEB_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
@@ -127,6 +128,8 @@ def _check_keys(table: ClientTable, place: str) -> None:
         )
     if not (table.jwks_url or table.jwks_file or table.allowed_jku):
         raise ConfigError(f"{place}jwks_url, jwks_file or allowed_jku: expected one, or its JWTs can't be checked")
+    if table.issuer in PUBLIC_KEYS and table.fhir_servers:
+        raise ConfigError(f"{place}fhir_servers: expected none, as anyone can sign as {table.issuer}")
     if table.jwks_url and table.jwks_file:
         raise ConfigError(f"{place}jwks_url, jwks_file: expected one of the two, got both")
 

@@ -49,6 +49,10 @@ def test_clients_servers_lose_their_trailing_slash() -> None:
         ({"jwks_url": "http://ehr.example/jwks"}, "expected https"),
         ({"allowed_jku": ["http://ehr.example/jwks"]}, "expected https"),
         ({"fhir_servers": ["http://fhir.example"]}, "expected https"),
+        (
+            {"issuer": "https://sandbox.cds-hooks.org", "fhir_servers": ["https://fhir.example"]},
+            "fhir_servers: expected none",
+        ),
         ({"networks": ["10.0.0.0/40"]}, "clients north.networks: expected networks such as"),
         ({"networks": ["0.0.0.0/0"]}, "clients north.networks: expected networks no wider than"),
         ({"networks": ["0.0.0.0/1", "128.0.0.0/1"]}, "clients north.networks: expected networks no wider than"),
