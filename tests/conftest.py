@@ -33,6 +33,7 @@ from model_artifacts.runtime import ReleasedModel
 from tests.cds_service.callers import CLIENT
 from tests.conformance.every_response import every_response, only_valid_responses  # noqa: F401 - for every test
 from tests.end_to_end.fhir_double import FhirDouble, running_fhir
+from tests.memory import memory_folder
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 ORIGIN = "tests.example/cds-audit/north/1"
@@ -43,6 +44,13 @@ START_DEADLINE_S = 60.0
 # A busy machine is slow, and that is no failure of what is tested.
 settings.register_profile("bedside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bedside")
+
+
+def pytest_configure() -> None:
+    """Lays `tmp_path` in memory where there is room, unless PYTEST_DEBUG_TEMPROOT says otherwise: =/tmp for a disk."""
+    place = memory_folder()
+    if place is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))
 
 
 def free_port() -> int:

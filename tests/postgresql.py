@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,10 +21,10 @@ from audit.storage.opening import PostgresqlPlace
 from audit.storage.postgresql_session import Limits, Session
 from audit.storage.postgresql_url import parse_database_url
 from benchmarks.drills.postgresql_server import PostgresqlServer, running_postgresql
+from tests.memory import memory_folder
 from tests.programs import need
 
 _names = itertools.count()
-_ROOM_BYTES = 1 << 30
 # A test that holds a lock may be held up itself.
 PATIENT = Limits(statement_ms=60_000, socket_s=60, idle_ms=0)
 
@@ -36,16 +35,9 @@ def postgresql_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pos
     need("initdb")
     certificate, key = write_certificate(tmp_path_factory.mktemp("postgresql"))
     with running_postgresql(
-        _memory(), certificate=certificate, key=key, segment_mib=1, min_wal_size="5MB", autovacuum="off"
+        memory_folder(), certificate=certificate, key=key, segment_mib=1, min_wal_size="5MB", autovacuum="off"
     ) as server:
         yield server
-
-
-def _memory() -> Path | None:
-    """A folder in memory, where there is room in one: a busy disk would only make the tests slow."""
-    place = Path("/dev/shm")
-    roomy = place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free > _ROOM_BYTES
-    return place if roomy else None
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from types import FrameType
 from audit.log import AuditLog, LogConfig
 from audit.rewrapping import rewrap
 from audit.rotation import retire, rotate
+from tests.memory import memory_folder
 
 ORIGIN = "hospital.example/cds-audit/north/1"
 STEPS = {"link", "rename", "replace", "unlink", "fsync", "pwrite", "ftruncate"}
@@ -61,12 +62,8 @@ def run(verb: str, directory: Path) -> None:
 
 @contextmanager
 def killed_at_every_step(verb: str, directory: Path, at_least: int) -> Iterator[list[Path]]:
-    """Copies of a log, the n-th of them left by a process that was killed before its n-th step; the last one by none.
-
-    They lie in memory where there is room: what counts is the killing, not how long a disk takes to sync.
-    """
-    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
+    """Copies of a log, the n-th of them left by a process that was killed before its n-th step; the last one by none."""
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         tries = [Path(folder) / f"try-{number}" for number in range(1, 80)]
         for name in tries:
             shutil.copytree(directory, name)
