@@ -1,7 +1,7 @@
 """A folder in memory for what tests write: on a busy disk they would wait most of their time for it to sync.
 
-What they prove is the same there: what a process leaves that is killed, and which bytes are refused. That what is written
-outlives a power cut is for `benchmarks/drills`, on a disk.
+What they prove is the same there: what a process leaves that is killed, which bytes are refused, and which calls to sync the
+kernel gets. None of them cuts the power.
 """
 
 from __future__ import annotations
