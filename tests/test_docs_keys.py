@@ -10,7 +10,7 @@ from tests.programs import need
 from tests.softhsm import MODULES
 
 ROOT = Path(__file__).parent.parent
-# The verbs of `bedside audit` without the service around them, which takes seconds to import each time.
+# The verbs of `bedside audit` without a configuration around them.
 BEDSIDE = """
 import argparse, sys
 from audit.commands import add_commands
