@@ -107,7 +107,7 @@ _ROWS = """
 72|M|Feedback is no duty of the user, and silence says nothing|what comes is linked to its decision, in counts
 73|S|Calls are authenticated|closed unless configured; certificate besides where agreed
 74|M|On every call|discovery, calls and feedback
-75|M|Header and claims that a token must have|all checked, further ones ignored
+75|M|Header and claims that a token must have|all checked, save that `typ` may be left out; further ones ignored
 76|M|No `none`, no symmetric algorithm|asymmetric ones by the client's list
 77|M|The audience is the endpoint's URL|the public one, compared exactly
 78|S|Issuers and key sets by list|nothing else is fetched

@@ -182,6 +182,11 @@ def test_75_further_claims_are_no_fault(hospital: Hospital) -> None:
     assert _status(hospital, _good(hospital, sub="app", nbf=now, tenant="any", name="x", scope="a b")) == 200
 
 
+def test_75_a_token_without_typ_is_taken(hospital: Hospital) -> None:
+    """Who leaves it out means a JWT; another kind of token says so."""
+    assert _status(hospital, _good(hospital, {"typ": None})) == 200
+
+
 @pytest.mark.parametrize("client", ["branch-a", "branch-b"])
 def test_75_one_issuer_may_speak_for_several_tenants(client: str, hospital: Hospital) -> None:
     assert _status(hospital, hospital.token(PATH, client)) == 200
