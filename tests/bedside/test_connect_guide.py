@@ -86,7 +86,6 @@ def test_connect_guide_trial_client_is_answered_once(tmp_path: Path, monkeypatch
     )
     for typed in (keys, f"{script}\nPY\n"):
         subprocess.run(["bash", "-euc", typed], env=environment, check=True, timeout=60)
-    origin = "cds.hospital.example/cds-audit/north/1"
     _make_trial(url, table, environment)
     token = [sys.executable, "trial_token.py", url + service]
     with Path("stderr").open("wb") as sink:
