@@ -130,8 +130,8 @@ def record_feedback(
     try:
         known, unknown = _look_up(entries, service_id, client, log)
         now = clock()
-        useless = [(one, why) for one in known if (why := _why_useless(one, now)) is not None]
-        usable = [one for one in known if all(one is not other for other, _ in useless)]
+        whys = [_why_useless(one, now) for one in known]
+        usable = [one for one, why in zip(known, whys, strict=True) if why is None]
         prepared = _prepare_all(usable, client, log, context, now)
         recorded = _append([one for one in prepared if log.index_of(one.id) is None], log)
     except AuditError as exc:
@@ -142,7 +142,7 @@ def record_feedback(
         repeated=len(usable) - recorded,
         unknown=unknown,
         unknown_suggestions=sum(len(one.feedback.suggestions) - len(one.suggestions) for one in known),
-        refused=tuple(sorted((*refused, *(why for _, why in useless)), key=lambda one: one.index)),
+        refused=tuple(sorted((*refused, *(why for why in whys if why is not None)), key=lambda one: one.index)),
     )
 
 
@@ -235,7 +235,7 @@ def _prepare(known: _Known, client: CdsClient, log: AuditLog, context: Context, 
         card=known.card.uuid,
         outcome=feedback.outcome,
         accepted_suggestions=known.suggestions,
-        override_reason=_reason_code(feedback.reasons, foreign),
+        override_reason=_reason_code(feedback.reasons, offered),
         outcome_time=format_time(feedback.moment),
         payload=None if sealed is None else sealed.reference,
     )
@@ -281,10 +281,9 @@ def _is_offered(reason: Coding, offered: frozenset[tuple[str, str]]) -> bool:
     return reason.code in {code for _, code in offered}
 
 
-def _reason_code(reasons: tuple[Coding, ...], foreign: tuple[Coding, ...]) -> str | None:
+def _reason_code(reasons: tuple[Coding, ...], offered: frozenset[tuple[str, str]]) -> str | None:
     """The first reason that was offered; `other` where there are only others."""
-    offered = [reason.code for reason in reasons if reason not in foreign]
-    return offered[0] if offered else (OTHER_REASON if reasons else None)
+    return next((reason.code for reason in reasons if _is_offered(reason, offered)), OTHER_REASON if reasons else None)
 
 
 def _append(fresh: list[_Prepared], log: AuditLog) -> int:

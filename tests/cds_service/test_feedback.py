@@ -523,6 +523,17 @@ print(outcome.recorded, outcome.repeated)
 """
 
 
+def test_feedback_with_very_many_reasons_takes_no_time_that_grows_with_their_square(
+    audit_log: AuditLog, card: Shown
+) -> None:
+    """As many as fit into a body, which only a client whose extensions are searched can send; compared in pairs, minutes."""
+    reasons = [{"code": str(number)} for number in range(100_000)]
+    started = time.process_time()
+    assert _record(audit_log, _overridden(card, extension={"reasons": reasons}), client=EPIC).recorded == 1
+    assert time.process_time() - started < 20
+    assert _entries(audit_log)[0].override_reason == "other"
+
+
 def test_feedback_of_two_processes_at_once_is_recorded_once(audit_log: AuditLog, card: Shown) -> None:
     # Both look for what is there, then wait for the log's lock: whoever comes second meets entries with other bytes.
     comment = {"userComment": "sealed under another nonce by each"}
