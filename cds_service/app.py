@@ -16,7 +16,9 @@ def create_app(desk: Desk, *, max_body_bytes: int, monotonic: Callable[[], float
     """The app that answers discovery, hook calls and feedback for `desk`; bodies over `max_body_bytes` are refused."""
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
-    app.url_map.merge_slashes = False  # `//cds-services` is no path of ours, and not to be redirected either
+    app.url_map.merge_slashes = (
+        False  # `/cds-services//x` is no path of ours, nor to be redirected; leading slashes werkzeug takes for one
+    )
     http.add_http(app, desk, RateLimit(desk.workers, monotonic))
     app.register_blueprint(views.blueprint)
     return app

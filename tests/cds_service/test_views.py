@@ -110,7 +110,7 @@ def test_views_unknown_service_is_a_404(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/cds-services//", "//cds-services", "/cds-services/prevent-cvd/other", "/cds-service"]
+    "path", ["/", "/cds-services//", "/cds-services//prevent-cvd", "/cds-services/prevent-cvd/other", "/cds-service"]
 )
 def test_views_unknown_path_is_a_404_with_an_outcome(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
