@@ -16,6 +16,6 @@ NOT_TESTED: dict[str, str] = {
     "72": "that ignored cards send nothing is the client's side",
     "73": "mutual TLS ends at the proxy; that its header is believed from named proxies alone is tested with the HTTP layer",
     "86": "which web origins a site trusts is the site's to say",
-    "88": "how long a body may take is for the proxy to bound, as the guide says; the server under the service has no such limit",
+    "88": "how long a body may take is for the proxy to bound, as the guide says; the server below has no limit for it",
     "91": "what a service and a client agree on beforehand is on paper; docs/connect-an-ehr.md has the questions",
 }
