@@ -104,6 +104,7 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[tuple[str, ...], "ids of models; `bedside model list` shows them"] = (
         "prevent_cvd",
         "icu_mortality",
+        "warfarin_dose",
     )
     shadow: Annotated[tuple[str, ...], "ids of models that run and are logged, and show nothing to anyone"] = ()
     archive: Annotated[

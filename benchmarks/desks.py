@@ -21,17 +21,20 @@ from cds_service.desk import Book, Caller, Desk
 from cds_service.gather import Fetched
 from cds_service.request import FhirAuthorization
 from fhir_adapters.errors import OriginNotAllowedError
+from model_artifacts.manifest import read_manifest
 from model_artifacts.registry import model_packages
 
 ORIGIN = "localhost/benchmarks/1"
 
 
 def released_models() -> tuple[str, ...]:
-    """The registry's models that have a graph to run; one still being trained has none."""
+    """The registry's models that answer when a chart is opened, as it is here, and have a graph; one in training has none."""
     names = []
     for name, package in model_packages().items():
         folder = Path(str(files(package)))
-        if (folder / "manifest.toml").exists() and (folder / "model.onnx").exists():
+        if not (folder / "manifest.toml").exists() or not (folder / "model.onnx").exists():
+            continue
+        if "patient-view" in read_manifest(folder)[0].hooks:
             names.append(name)
     return tuple(names)
 

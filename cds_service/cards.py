@@ -6,16 +6,16 @@ said it. The score alone never leads. Texts of the manifest are trusted; everyth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from cds_service.markdown import escape
-from cds_service.suggestions import Suggestion, suggest
+from cds_service.suggestions import NO_DRAFTS, Suggestion, suggest
 from model_artifacts.assessment import Finding
 from model_artifacts.explanation import Attribution
-from model_artifacts.finding import capitalised, date_words, value_words
+from model_artifacts.finding import UNIT_WORDS, capitalised, date_words, value_words
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import Indicator, ModelManifest
 
@@ -95,18 +95,21 @@ def present(
     model_page: str | None,
     new_uuid: Callable[[], str],
     gaps: tuple[str, ...] = (),
+    drafts: Mapping[str, bytes] = NO_DRAFTS,
 ) -> Card:
     """The card for `finding`.
 
     `model_page` is the absolute URL of the model's public page, if there is one; `gaps` say what could not be had or read.
+    `drafts` are the draft orders that a proposal would change, by reference: a proposal whose order isn't there is left out.
     """
+    suggestions = (suggest(proposal, patient_id, new_uuid(), drafts) for proposal in finding.proposals)
     return Card(
         uuid=new_uuid(),
         summary=_shorten(finding.headline),
         detail=_detail(finding, manifest, gaps),
         indicator=finding.urgency,
         source=_source(manifest),
-        suggestions=tuple(suggest(proposal, patient_id, new_uuid()) for proposal in finding.proposals),
+        suggestions=tuple(suggestion for suggestion in suggestions if suggestion is not None),
         override_reasons=tuple(
             {"code": reason.code, "system": OVERRIDE_SYSTEM, "display": reason.display}
             for reason in manifest.override_reasons
@@ -144,7 +147,8 @@ def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) ->
             f"**What moved this estimate**, compared with {manifest.explanation.baseline}. "
             "These are contributions inside the model, not causes and not effects of treatment:"
         )
-        blocks.append("\n".join(_reason_line(evidence, moved) for evidence, moved in finding.reasons))
+        unit = manifest.explanation.unit
+        blocks.append("\n".join(_reason_line(evidence, moved, unit) for evidence, moved in finding.reasons))
         if finding.comparison:
             blocks.append(finding.comparison)
     if finding.missing or gaps:
@@ -157,13 +161,15 @@ def _detail(finding: Finding, manifest: ModelManifest, gaps: tuple[str, ...]) ->
     return "\n\n".join(blocks)
 
 
-def _reason_line(evidence: Evidence, moved: Attribution) -> str:
-    points = 100 * moved.contribution
+def _reason_line(evidence: Evidence, moved: Attribution, unit: str) -> str:
     parts = [f"{escape(capitalised(evidence.label))}: {escape(value_words(evidence))}"]
     if evidence.observed_at is not None:
         parts.append(f"({date_words(evidence)})")
-    direction = "raises" if points > 0 else "lowers"
-    line = f"- {' '.join(parts)} {direction} it by {abs(points):.1f} percentage points"
+    direction = "raises" if moved.contribution > 0 else "lowers"
+    by = f"{100 * abs(moved.contribution):.1f} percentage points"
+    if unit != "probability":
+        by = f"{abs(moved.contribution):.1f} {UNIT_WORDS.get(unit, unit)}"
+    line = f"- {' '.join(parts)} {direction} it by {by}"
     origin = [escape(text) for text in (evidence.note, evidence.source) if text]
     return f"{line} [{'; '.join(origin)}]" if origin else line
 

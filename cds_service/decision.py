@@ -40,7 +40,7 @@ from cds_service.errors import Came
 from cds_service.quirks import Quirk
 from cds_service.request import HookRequest
 from cds_service.services import CdsService
-from cds_service.suggestions import Action
+from cds_service.suggestions import Action, proposed_changes
 from model_artifacts.assessment import Abstention, AbstentionReason, Finding, Prediction
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import ModelManifest
@@ -81,7 +81,8 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     """What is needed to repeat one decision; always encrypted at rest.
 
     `answer` is None if the graph did not run. `cards` are what the model's finding reads as, also where nothing was `shown`;
-    `drafted` are proposals left out because the draft orders held them, as system and code.
+    `drafted` are proposals left out because the draft orders held them, as system and code; `drafts` the draft orders that a
+    proposal would change, by reference.
     """
 
     schema: Literal["bedside-replay/1"] = "bedside-replay/1"
@@ -104,6 +105,7 @@ class ReplayPayload(msgspec.Struct, frozen=True, kw_only=True):
     drafted: tuple[tuple[str, str], ...] = ()
     shown: bool = True
     system_actions: tuple[dict[str, Any], ...] = ()
+    drafts: dict[str, bytes] = {}
 
 
 class UnansweredPayload(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +194,9 @@ def payload_bytes(decision: Decision, model_page: str | None) -> bytes:
         drafted=decision.drafted,
         shown=decision.shown,
         system_actions=tuple(action.to_json() for action in decision.system_actions),
+        drafts={}
+        if decision.finding is None
+        else proposed_changes(decision.finding, decision.request.context.resources),
     )
     return msgspec.msgpack.encode(payload)
 

@@ -27,7 +27,7 @@ from cds_service.request import HookRequest, parse_hook_request
 from cds_service.response import response_bytes
 from cds_service.risk_assessment import record_risk
 from cds_service.services import CdsService
-from cds_service.suggestions import Action, without_drafted
+from cds_service.suggestions import Action, proposed_changes, without_drafted
 from cds_service.ward import fingerprint, may_be_quieted, quiet_key
 from model_artifacts.assessment import Abstention, Finding, Prediction
 from model_artifacts.runtime import Assessed
@@ -166,7 +166,8 @@ def _advise(call: Call, gathered: Gathered, desk: Desk) -> tuple[Judged, tuple[C
         page = desk.model_page(manifest.id)
         cards: tuple[Card, ...] = ()
         if not judged.is_silent:
-            cards = (present(finding, manifest, call.patient_id, page, lambda: next(uuids), gathered.gaps),)
+            drafts = proposed_changes(finding, call.request.context.resources)
+            cards = (present(finding, manifest, call.patient_id, page, lambda: next(uuids), gathered.gaps, drafts),)
         actions = _system_actions(call, judged)
     except Exception as exc:  # noqa: BLE001 - the border around a model: its failure is a recorded decision, not an outage
         log.error("model failed", extra={"model": manifest.id, "error": type(exc).__name__})
@@ -247,9 +248,11 @@ def _quiet_key(call: Call, desk: Desk) -> str:
 def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:
     """The estimate as a RiskAssessment, for clients with which that was agreed."""
     assessment = judged.assessed and judged.assessed.assessment
+    manifest, encounter_id = call.service.model.manifest, call.request.context.encounter_id
     if not call.caller.client.takes_system_actions or not isinstance(assessment, Prediction):
         return ()
-    manifest, encounter_id = call.service.model.manifest, call.request.context.encounter_id
+    if not manifest.gives_probabilities:
+        return ()
     return (record_risk(assessment, manifest, call.patient_id, call.received_at, encounter_id),)
 
 

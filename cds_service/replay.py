@@ -237,7 +237,9 @@ def _compare_words(manifest: ModelManifest, assessment: Assessment, finding: Fin
     cards: tuple[dict[str, Any], ...] = ()
     if not (isinstance(assessment, Abstention) and assessment.silent):
         uuids = _uuids(stored.cards)
-        card = present(finding, manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps)
+        card = present(
+            *(finding, manifest, stored.patient_id, stored.model_page, lambda: next(uuids), stored.gaps, stored.drafts)
+        )
         cards = (card.to_json(),)
     if cards != stored.cards:
         return "card-differs"
@@ -249,7 +251,7 @@ def _compare_words(manifest: ModelManifest, assessment: Assessment, finding: Fin
 
 def _filed(manifest: ModelManifest, assessment: Assessment, stored: ReplayPayload) -> tuple[dict[str, Any], ...]:
     """What is filed of this assessment; the encounter is taken from what was, for it is nowhere else."""
-    if not isinstance(assessment, Prediction):
+    if not isinstance(assessment, Prediction) or not manifest.gives_probabilities:
         return ()
     encounter = stored.system_actions[0]["resource"].get("encounter")
     encounter_id = None if encounter is None else encounter["reference"].removeprefix("Encounter/")

@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/riskassessment.html. Probabilities are percentages there, 100 at most (invariant ras-2), with one
 decimal as on the card; where the card gives no figure but a bound, so does the resource. The part that is the same for
 every patient is validated by `fhir.resources` (R4B) once per model; what `fhir.resources` does not check (status) is a
-constant here. Abstentions give no resource: there is nothing to file.
+constant here. Abstentions give no resource: there is nothing to file. Nor do quantities, which are no risk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from fhir.resources.R4B.riskassessment import RiskAssessment
 
 from cds_service.suggestions import Action
-from model_artifacts.assessment import Prediction, Probability
+from model_artifacts.assessment import Prediction
 from model_artifacts.finding import LEAST_SHOWN, capitalised, percent
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import ModelManifest, Output, displayed
@@ -69,7 +69,7 @@ def _template(model_id: str, version: str, title: str) -> dict[str, Any]:
     return fields
 
 
-def _prediction(output: Output, probabilities: Mapping[str, Probability]) -> dict[str, Any]:
+def _prediction(output: Output, probabilities: Mapping[str, float]) -> dict[str, Any]:
     probability = probabilities[output.name]
     return {
         "outcome": {"text": capitalised(output.event)},
@@ -78,7 +78,7 @@ def _prediction(output: Output, probabilities: Mapping[str, Probability]) -> dic
     }
 
 
-def _probability(probability: Probability, floor: float) -> dict[str, Any]:
+def _probability(probability: float, floor: float) -> dict[str, Any]:
     """The member that says how likely: a figure, or the bound that the card gives instead (`finding.percent`)."""
     if probability < floor:
         return {"probabilityRange": {"low": _percentage(0.0), "high": _percentage(max(floor, 2 * LEAST_SHOWN))}}

@@ -7,7 +7,8 @@
 2. entered-in-error and cancelled Observations, refuted or erroneous Conditions, entered-in-error or cancelled medications and
    encounters are set aside, never used;
 3. one resource sent twice (same type and id) counts once: the later version wins, and entered-in-error always wins;
-4. of Observations with one code and one time, corrected stands over final and final over preliminary; equal values count once.
+4. of Observations with one code and one time, corrected stands over final and final over preliminary; equal values count once;
+5. the orders that a hook's context holds are `drafts` and nothing else: no drug that the patient takes.
 
 Must not import cds_service, model_artifacts or audit. To index one more resource: a reader in `mappings/`, a
 line in `build_record`.
@@ -23,6 +24,7 @@ from operator import eq, itemgetter
 from fhir_adapters.codes import SYSTEM_ALIASES, CodeKey
 from fhir_adapters.documents import Document, read_documents
 from fhir_adapters.mappings.condition import ConditionEntry, dropped_condition, read_condition
+from fhir_adapters.mappings.draft_order import DraftDocument, DraftOrder, read_drafts
 from fhir_adapters.mappings.elements import read_interval
 from fhir_adapters.mappings.encounter import EncounterEntry, names_by_reference, read_encounter
 from fhir_adapters.mappings.medication import MedicationEntry, concepts_by_reference, read_medication
@@ -89,6 +91,7 @@ class PatientRecord:
     set_aside: tuple[SetAside, ...]
     observation_count: int
     _index: _Index = field(repr=False, compare=False)
+    drafts: tuple[DraftOrder, ...] = ()
 
     def observations(self, codes: frozenset[CodeKey]) -> tuple[ObservedValue, ...]:
         """The values under any of these codes, newest last, each counted once."""
@@ -107,6 +110,28 @@ class PatientRecord:
         values, set_aside = settle(found.values())
         return ObservationReading(values, set_aside)
 
+    def panels(self, codes: frozenset[CodeKey]) -> tuple[tuple[ObservedValue, ...], ...]:
+        """Each Observation under any of these codes with its components' values behind its own, oldest first.
+
+        For results that mean something only together, as a variant and its zygosity do; nothing is settled between them.
+        """
+        found: dict[int, tuple[ObservedValue, ...]] = {}
+        for key in sorted(codes):
+            for ordinal, observation, component, full_url in self._index.get(key, ()):
+                if component is None and ordinal not in found:
+                    source = source_of(observation, full_url)
+                    own_value = read_observation(observation, None, key, source)
+                    parts = (
+                        read_observation(
+                            observation, part, (_ALIASES(coding.system, coding.system), coding.code), source
+                        )
+                        for part in observation.component or ()
+                        for coding in (part.code.coding or () if part.code else ())
+                        if coding.code
+                    )
+                    found[ordinal] = (own_value, *parts)
+        return tuple(sorted(found.values(), key=_panel_order))
+
     def timeline(self, codes: frozenset[CodeKey]) -> Timeline:
         """The values under any of these codes, oldest first, read late; O(k log k) in their number."""
         found: dict[int, _Unread] = {}
@@ -116,10 +141,17 @@ class PatientRecord:
         return _timeline(tuple(found.values()))
 
 
-def build_record(patient_id: PatientId, documents: Iterable[Document], *, base_url: str | None = None) -> PatientRecord:
+def build_record(
+    patient_id: PatientId,
+    documents: Iterable[Document],
+    *,
+    base_url: str | None = None,
+    drafts: Iterable[DraftDocument] = (),
+) -> PatientRecord:
     """The record of this patient from FHIR documents; never raises for what they contain.
 
-    `base_url` is the FHIR server's, if known: then an absolute subject reference must lie under it.
+    `drafts` are the resources of the hook's context, whose subject has been checked already. `base_url` is the
+    FHIR server's, if known: then an absolute subject reference must lie under it.
     """
     located, set_aside = read_documents(documents)
     patients = located.of(Patient)
@@ -143,6 +175,7 @@ def build_record(patient_id: PatientId, documents: Iterable[Document], *, base_u
         set_aside=tuple(set_aside),
         observation_count=len(observations),
         _index=_index(observations),
+        drafts=read_drafts(drafts),
     )
 
 
@@ -166,8 +199,14 @@ def _find_patient(
         gender=first.gender if all(other.gender == first.gender for other in others) else None,
         birth=first.birth if all(other.birth == first.birth for other in others) else None,
         deceased=any(copy.deceased for copy in copies),
+        race=first.race if all(other.race == first.race for other in others) else None,
         deceased_at=next((copy.deceased_at for copy in copies if copy.deceased_at), None),
     )
+
+
+def _panel_order(panel: tuple[ObservedValue, ...]) -> tuple[str, str]:
+    at = panel[0].observed_at
+    return "" if at is None else at.isoformat(), panel[0].source or ""
 
 
 def _dropped(item: Observation | Encounter | AnyMedicationUse) -> Reason | None:

@@ -91,6 +91,7 @@ class Patient(_Resource, tag="Patient", frozen=True):
     birth_date: str | None = None
     deceased_boolean: bool | None = None
     deceased_date_time: str | None = None
+    extension: msgspec.Raw = msgspec.Raw()
 
 
 class ObservationComponent(_Element, frozen=True):

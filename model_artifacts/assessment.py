@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NewType, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from fhir_adapters.codes import Code
 from model_artifacts.explanation import Attribution
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import Indicator, ModelId, Sha256
-
-Probability = NewType("Probability", float)
 
 OutcomeSet = Literal["event", "no event", "either", "neither"]
 
@@ -35,26 +33,30 @@ class ModelIdentity:
 class Prediction:
     """A calibrated answer with its spread and its reasons.
 
+    Where the manifest gives its outputs a unit, they are quantities in it, and so are spread, baseline and attributions.
+
     Attributes:
-        outputs: output name to probability; outputs the model doesn't define for this patient are absent.
+        outputs: output name to its value; outputs the model doesn't define for this patient are absent.
         spread: output name to (lowest, highest) over the ensemble's members; empty for a single network or equation.
+        interval: output name to (low, high) of the prediction interval that the graph gives; empty without one.
         outcome_set: which outcomes cannot be ruled out at the manifest's coverage, or None without conformal bounds.
-        baseline: probability of the explained output at the baseline.
+        baseline: the explained output at the baseline.
         attributions: one per evidence item, in its order; they sum to output minus baseline within `gap`.
         gap: completeness gap, recomputed from the attributions.
         novelty: how unlike the training data, or None where the graph doesn't say.
     """
 
     model: ModelIdentity
-    outputs: Mapping[str, Probability]
-    spread: Mapping[str, tuple[Probability, Probability]]
+    outputs: Mapping[str, float]
+    spread: Mapping[str, tuple[float, float]]
     outcome_set: OutcomeSet | None
-    baseline: Probability
+    baseline: float
     attributions: tuple[Attribution, ...]
     gap: float
     novelty: float | None
     evidence: tuple[Evidence, ...]
     set_aside: tuple[str, ...]
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,21 @@ class OrderLab:
     reason: str
 
 
-Proposal: TypeAlias = OrderLab
+@dataclass(frozen=True, slots=True)
+class ChangeDose:
+    """Propose another daily dose for an order that is still a draft; the service makes the draft's update of it.
+
+    `order` is the draft's reference ("MedicationRequest/draft-1"), `code` the drug, `instruction` the dosage in words.
+    """
+
+    code: Code
+    label: str
+    order: str
+    mg_per_day: float
+    instruction: str
+
+
+Proposal: TypeAlias = OrderLab | ChangeDose
 
 
 @dataclass(frozen=True, slots=True)

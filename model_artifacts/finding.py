@@ -35,6 +35,7 @@ UNIT_WORDS = {
     "/min": "per minute",
     "{score}": "points",
     "a": "years",
+    "mg/wk": "mg/week",
     "1": "",
 }
 
@@ -65,7 +66,7 @@ def _predicted(prediction: Prediction, manifest: ModelManifest) -> Finding:
         headline=f"{capitalised(first.label)}: {percent(risk, first.floor)} ({band.label})",
         statements=tuple(statements),
         reasons=reasons,
-        missing=_missing_words(prediction.evidence, prediction.set_aside),
+        missing=missing_words(prediction.evidence, prediction.set_aside),
         considerations=band.consider,
         figures=tuple(
             (output.label, percent(prediction.outputs[output.name], output.floor))
@@ -236,7 +237,8 @@ def _outcome_words(outcome_set: OutcomeSet, output: Output, coverage: float) -> 
             assert_never(outcome_set)
 
 
-def _missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -> tuple[str, ...]:
+def missing_words(evidence: tuple[Evidence, ...], set_aside: tuple[str, ...]) -> tuple[str, ...]:
+    """What was not there, by why, and what else was set aside."""
     by_absence: dict[str, list[str]] = {}
     for item in evidence:
         if item.value is None:

@@ -52,13 +52,15 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One output probability, in the words a card uses."""
+    """One output in the words a card uses: a probability, or with a `unit` a quantity between 0 and `at_most`."""
 
     name: str
     label: str  # "10-year risk of cardiovascular disease"
     event: str  # "a heart attack, a stroke or heart failure within 10 years"
     floor: float = 0.0005  # estimates below it are shown as "below": what the evaluation cannot tell apart from nothing
     optional: bool = False  # may be not-a-number where the model doesn't define it (a 30-year risk at 65)
+    unit: str = ""  # UCUM code of a quantity ("mg/wk"); "" for a probability
+    at_most: float = 1.0  # what lies above is a fault of the graph and not shown
 
 
 class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,11 +77,11 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One condition of the population, evaluated by `population.py`; unmet, the model abstains with `text`."""
 
-    kind: Literal["age", "alive", "no-condition", "icu-stay", "no-hospital-stay", "sex-recorded"]
+    kind: Literal["age", "alive", "no-condition", "icu-stay", "no-hospital-stay", "sex-recorded", "drafted-drug"]
     text: str
     at_least: float | None = None
     at_most: float | None = None
-    codes: str | None = None  # file in the model folder holding a code list
+    codes: str | None = None  # file in the model folder holding a code list, of diagnoses or of drugs
     silent: bool = False  # unmet, there is nothing to say: no card, only the log's entry
 
 
@@ -110,13 +112,13 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the attributions are measured against, in words."""
 
     baseline: str
-    unit: Literal["probability"] = "probability"
+    unit: Literal["probability", "mg/wk"] = "probability"
 
 
 class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the interval on the card comes about, or why there is none."""
 
-    kind: Literal["ensemble-range", "none"]
+    kind: Literal["ensemble-range", "conformal-interval", "none"]
     text: str
     conformal: Conformal | None = None
 
@@ -198,6 +200,11 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Position of the explained output among the outputs."""
         return [output.name for output in self.outputs].index(self.artifact.explained)
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the outputs are probabilities; else they are quantities, each in its unit."""
+        return not any(output.unit for output in self.outputs)
+
     def band(self, probability: float) -> Band:
         """The band of `probability` as displayed: the last whose lower bound it reaches."""
         return [band for band in self.bands if displayed(probability) >= band.at_least][-1]
@@ -246,13 +253,18 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
     artifact = manifest.artifact
     names = [output.name for output in manifest.outputs]
     digests = {artifact.file: artifact.sha256, **manifest.files}
-    code_lists = {item.codes or "" for item in manifest.population.criteria if item.kind == "no-condition"}
+    listing = ("no-condition", "drafted-drug")
+    code_lists = {item.codes or "" for item in manifest.population.criteria if item.kind in listing}
+    units = {output.unit for output in manifest.outputs}
     return [
         (manifest.id.isidentifier(), "id must be a Python identifier"),
         (bool(manifest.hooks), "hooks must name at least one hook"),
         (bool(names), "outputs must not be empty"),
         (len(set(names)) == len(names), "output names must differ"),
         (artifact.explained in names, f"explained output {artifact.explained!r} is not an output"),
+        (units == {""} or "" not in units, "outputs must be all probabilities or all quantities"),
+        (all(output.unit or output.at_most == 1 for output in manifest.outputs), "a probability's at_most must be 1"),
+        (units <= {"", manifest.explanation.unit}, "the explanation's unit must be the outputs' unit"),
         *_band_rules([band.at_least for band in manifest.bands]),
         (artifact.opset in OPSETS, f"opset {artifact.opset} is not in {OPSETS.start}–{OPSETS.stop - 1}"),
         (artifact.members >= 1, "members must be at least 1"),

@@ -94,6 +94,12 @@ def _outputs(facts: _Facts) -> Blocks:
     outputs = [
         (item.label, item.event, "where it is defined" if item.optional else "always") for item in manifest.outputs
     ]
+    if not manifest.gives_probabilities:
+        rows = [
+            (*output, UNIT_WORDS.get(item.unit, item.unit))
+            for output, item in zip(outputs, manifest.outputs, strict=True)
+        ]
+        return [table(("Quantity", "What it is", "Given", "Unit"), rows)]
     bands = [
         (
             band.label,
@@ -112,10 +118,13 @@ def _outputs(facts: _Facts) -> Blocks:
 
 def _how_to_read(facts: _Facts) -> Blocks:
     manifest = facts.manifest
+    if not manifest.gives_probabilities:
+        return [bullets(_QUANTITY_READING)]
     example = manifest.bands[-1].at_least
     frequency = natural_frequency(example, manifest.outputs[0].event)
     sureness = {
         "ensemble-range": "the card shows how far the networks disagree, and which outcomes cannot be ruled out",
+        "conformal-interval": "the card shows the interval",
         "none": "no interval is given",
     }[manifest.uncertainty.kind]
     lines = [
@@ -125,6 +134,13 @@ def _how_to_read(facts: _Facts) -> Blocks:
         "What moved the estimate is the model's arithmetic, not a cause, and says nothing about what a treatment would do.",
     ]
     return [bullets(lines if example else lines[1:])]
+
+
+_QUANTITY_READING = (
+    "The estimate is what people with the same recorded values needed on average. What is not among the inputs is not in it.",
+    "The interval is what to read: it says how far single people lay from the estimate, whose decimals are no surer than it.",
+    "What moved the estimate is the model's arithmetic, not a cause, and says nothing about what a treatment would do.",
+)
 
 
 def _evaluation(facts: _Facts) -> Blocks:
@@ -161,13 +177,19 @@ def _explanation(facts: _Facts) -> Blocks:
     explained = next(output.label for output in manifest.outputs if output.name == artifact.explained)
     method = (
         f"Integrated gradients of the output “{explained}” in {artifact.integration_steps} steps, computed inside the graph, "
-        "in probability (percentage points on the card)."
+        f"in {_unit(manifest)}."
     )
     check = (
         "The contributions add up to the estimate minus the baseline's. They are added up again on every call, "
         f"and a gap above {artifact.completeness_tolerance:g} means that nothing is shown."
     )
     return [method, f"Compared with {manifest.explanation.baseline}.", check]
+
+
+def _unit(manifest: ModelManifest) -> str:
+    if manifest.gives_probabilities:
+        return "probability (percentage points on the card)"
+    return UNIT_WORDS.get(manifest.explanation.unit, manifest.explanation.unit)
 
 
 def _abstention(facts: _Facts) -> Blocks:
@@ -183,7 +205,8 @@ def _abstention(facts: _Facts) -> Blocks:
         rules.append(
             f"the inputs are unlike the training data (a score above {manifest.artifact.novelty_threshold:.4g})"
         )
-    rules.append("the graph's answer is not a probability, or its explanation does not add up")
+    kind = "a probability" if manifest.gives_probabilities else "a quantity within its bounds"
+    rules.append(f"the graph's answer is not {kind}, or its explanation does not add up")
     return ["The model does not answer, and says why, if", bullets(rules)]
 
 

@@ -23,6 +23,7 @@ from fhir_adapters.mappings.condition import ConditionEntry
 from fhir_adapters.mappings.encounter import EncounterEntry
 from fhir_adapters.record import PatientRecord
 from model_artifacts.assessment import AbstentionReason
+from model_artifacts.drug_list import read_drug_list
 from model_artifacts.errors import ManifestError
 from model_artifacts.manifest import Criterion, ModelManifest
 
@@ -63,7 +64,7 @@ def unmet_criteria(
     Without the Patient resource there is one reason for everything it would tell: to call the patient deceased, or of
     the wrong age, because nobody sent the resource would be untrue.
     """
-    if record.patient is None:
+    if record.patient is None and not _has_nothing_to_say(manifest, folder, record, as_of):
         text = "the data sent hold no Patient resource, so age, sex and whether the patient is alive are unknown"
         return (AbstentionReason("outside-population:patient-unknown", text),)
     return tuple(
@@ -73,6 +74,12 @@ def unmet_criteria(
         for criterion in manifest.population.criteria
         if not _CHECKS[criterion.kind](criterion, folder, record, as_of)
     )
+
+
+def _has_nothing_to_say(manifest: ModelManifest, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    """Whether the drafts alone tell that the model has no business here, whoever the patient is."""
+    drafted = [item for item in manifest.population.criteria if item.kind == "drafted-drug" and item.silent]
+    return not all(_check_drafted_drug(item, folder, record, as_of) for item in drafted)
 
 
 def _text(criterion: Criterion, record: PatientRecord, as_of: datetime) -> str:
@@ -201,6 +208,11 @@ def _check_no_hospital_stay(_criterion: Criterion, _folder: Path, record: Patien
     )
 
 
+def _check_drafted_drug(criterion: Criterion, folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
+    listed = read_drug_list(folder / (criterion.codes or ""))
+    return any(draft.selected and listed.has(draft) for draft in record.drafts)
+
+
 def _within(value: float, criterion: Criterion) -> bool:
     low = criterion.at_least is None or value >= criterion.at_least
     return low and (criterion.at_most is None or value <= criterion.at_most)
@@ -213,4 +225,5 @@ _CHECKS: dict[str, Callable[[Criterion, Path, PatientRecord, datetime], bool]] =
     "no-condition": _check_no_condition,
     "icu-stay": _check_icu_stay,
     "no-hospital-stay": _check_no_hospital_stay,
+    "drafted-drug": _check_drafted_drug,
 }

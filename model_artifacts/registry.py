@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 from model_artifacts.errors import ManifestError
 
-BUILT_IN = ("prevent_cvd", "icu_mortality")
+BUILT_IN = ("prevent_cvd", "icu_mortality", "warfarin_dose")
 ENTRY_POINT_GROUP = "bedside.models"
 
 

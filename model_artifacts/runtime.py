@@ -10,7 +10,8 @@ Loading, in this order, so that no byte of an unknown graph is ever parsed:
 Assessing, in this order:
  (6) outside the population: abstain;
  (7) too few inputs: abstain;
- (8) run the graph; refuse what is not a probability, members too, or what the attributions don't add up to;
+ (8) run the graph; refuse what is no probability (no quantity within the manifest's bound), members and interval too, or
+     what the attributions don't add up to;
  (9) unlike the training data: abstain;
 (10) otherwise predict.
 
@@ -43,19 +44,20 @@ from model_artifacts.assessment import (
     ModelIdentity,
     OutcomeSet,
     Prediction,
-    Probability,
 )
 from model_artifacts.errors import ArtifactError, GraphOutputError
 from model_artifacts.explanation import attribute, check_completeness
 from model_artifacts.finding import absence_words, capitalised, interpret_by_bands
 from model_artifacts.inputs import InputSpec, ModelInputs
-from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Sha256, read_manifest
+from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256, read_manifest
 from model_artifacts.population import unmet_criteria
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
 
 REQUIRED_OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap")
+"""By these names whatever the outputs are: where the manifest gives a unit, "probability" holds quantities in it."""
+OPTIONAL_OUTPUTS = ("novelty", "interval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class GraphAnswer:
         attributions: (a,) float32.
         baseline: float32 scalar array.
         novelty: float32 scalar array or None.
+        interval: (k, 2) float32, low and high, or None.
     """
 
     probability: npt.NDArray[np.float32]
@@ -75,12 +78,13 @@ class GraphAnswer:
     attributions: npt.NDArray[np.float32]
     baseline: npt.NDArray[np.float32]
     novelty: npt.NDArray[np.float32] | None
+    interval: npt.NDArray[np.float32] | None = None
 
     def digest(self) -> Sha256:
         """SHA-256 over every output's bytes: equal digests mean equal answers, bit for bit."""
+        optional = (self.novelty, self.interval)
         parts = [self.probability, self.members, self.attributions, self.baseline]
-        if self.novelty is not None:
-            parts.append(self.novelty)
+        parts += [part for part in optional if part is not None]
         return Sha256(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
 
 
@@ -156,13 +160,13 @@ class ReleasedModel:
         """The assessment that follows from a raw answer: checks (8), novelty (9), prediction (10).
 
         Raises:
-            GraphOutputError: not a probability, or attributions that don't add up.
+            GraphOutputError: outside of what the manifest allows, or attributions that don't add up.
         """
         manifest = self.manifest
-        outputs = _named_probabilities(manifest, answer.probability)
+        outputs = _named_outputs(manifest, answer.probability)
         names = [item.name for item in inputs.evidence]
         attributions = attribute(answer.attributions, names, inputs.slots)
-        baseline = Probability(float(answer.baseline))
+        baseline = float(answer.baseline)
         explained = outputs[manifest.artifact.explained]
         gap = check_completeness(attributions, explained, baseline, manifest.artifact.completeness_tolerance)
         novelty = None if answer.novelty is None else float(answer.novelty)
@@ -182,6 +186,7 @@ class ReleasedModel:
             novelty,
             inputs.evidence,
             inputs.set_aside,
+            _interval(manifest, answer, outputs),
         )
 
     def _abstain(self, reasons: tuple[AbstentionReason, ...], inputs: ModelInputs, *, outside: bool) -> Abstention:
@@ -213,6 +218,7 @@ def run_graph(session: onnxruntime.InferenceSession, arrays: Arrays) -> GraphAns
         raw["attributions"][0],
         raw["baseline_probability"][0],
         None if novelty is None else np.asarray(novelty),
+        raw["interval"][0] if "interval" in raw else None,
     )
 
 
@@ -300,40 +306,61 @@ def _lacking(manifest: ModelManifest, inputs: ModelInputs) -> tuple[AbstentionRe
     return tuple(reasons)
 
 
-def _named_probabilities(manifest: ModelManifest, values: npt.NDArray[np.float32]) -> dict[str, Probability]:
+def _named_outputs(manifest: ModelManifest, values: npt.NDArray[np.float32]) -> dict[str, float]:
     if values.shape != (len(manifest.outputs),):
         raise GraphOutputError(
             f"probability of {manifest.id}: expected {len(manifest.outputs)} outputs, got {values.shape}"
         )
-    named: dict[str, Probability] = {}
+    named: dict[str, float] = {}
     for output, value in zip(manifest.outputs, values.tolist(), strict=True):
         if output.optional and np.isnan(value):
             continue
-        if not 0.0 <= value <= 1.0:
+        if not 0.0 <= value <= output.at_most:
             raise GraphOutputError(
-                f"output {output.name} of {manifest.id}: expected a probability", model_id=manifest.id
+                f"output {output.name} of {manifest.id}: expected {_kind(output)}", model_id=manifest.id
             )
-        named[output.name] = Probability(value)
+        named[output.name] = value
     return named
 
 
+def _kind(output: Output) -> str:
+    return f"0 to {output.at_most:g} {output.unit}" if output.unit else "a probability"
+
+
 def _spread(
-    manifest: ModelManifest, members: npt.NDArray[np.float32], outputs: Mapping[str, Probability]
-) -> dict[str, tuple[Probability, Probability]]:
+    manifest: ModelManifest, members: npt.NDArray[np.float32], outputs: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
     """The lowest and highest member for each output that is defined here; none for a single network or equation."""
     expected = (manifest.artifact.members, len(manifest.outputs))
     if members.shape != expected:
         raise GraphOutputError(f"members of {manifest.id}: expected shape {expected}, got {members.shape}")
-    spread: dict[str, tuple[Probability, Probability]] = {}
+    spread: dict[str, tuple[float, float]] = {}
     for output, values in zip(manifest.outputs, members.T.tolist(), strict=True):
         if output.name not in outputs:
             continue
-        if not all(0.0 <= value <= 1.0 for value in values):
-            message = f"members of output {output.name} of {manifest.id}: expected probabilities"
+        if not all(0.0 <= value <= output.at_most for value in values):
+            message = f"members of output {output.name} of {manifest.id}: expected {_kind(output)} from each"
             raise GraphOutputError(message, model_id=manifest.id)
         if len(values) > 1:
-            spread[output.name] = (Probability(min(values)), Probability(max(values)))
+            spread[output.name] = (min(values), max(values))
     return spread
+
+
+def _interval(
+    manifest: ModelManifest, answer: GraphAnswer, outputs: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """The prediction interval of each output defined here, which must hold the output; none where the graph has none."""
+    if answer.interval is None:
+        return {}
+    ends: dict[str, tuple[float, float]] = {}
+    for output, (low, high) in zip(manifest.outputs, answer.interval.tolist(), strict=True):
+        if output.name not in outputs:
+            continue
+        if not 0.0 <= low <= outputs[output.name] <= high:
+            message = f"interval of output {output.name} of {manifest.id}: expected one from 0 on that holds the output"
+            raise GraphOutputError(message, model_id=manifest.id)
+        ends[output.name] = (low, high)
+    return ends
 
 
 def _outcome_set(probability: float, conformal: Conformal | None) -> OutcomeSet | None:

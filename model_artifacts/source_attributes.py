@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model_artifacts.errors import ManifestError
+from model_artifacts.finding import UNIT_WORDS
 from model_artifacts.input_description import sensitive_inputs
 from model_artifacts.inputs import InputSpec
 from model_artifacts.manifest import ModelManifest
@@ -118,7 +119,7 @@ def _from_manifest(manifest: ModelManifest) -> dict[str, SourceAttribute]:
     texts = {
         "developer": f"{developer.name}. {developer.contact}",
         "funding": developer.funding,
-        "output": "; ".join(f"{output.label} (a probability)" for output in manifest.outputs),
+        "output": "; ".join(f"{output.label} ({_quantity(output.unit)})" for output in manifest.outputs),
         "output_type": "prediction",
         "intended_use": use.use,
         "intended_population": f"{manifest.population.text}, checked on every call: {criteria}",
@@ -129,6 +130,10 @@ def _from_manifest(manifest: ModelManifest) -> dict[str, SourceAttribute]:
         "training_criteria": manifest.training_data.description,
     }
     return {key: SourceAttribute(text) for key, text in texts.items()}
+
+
+def _quantity(unit: str) -> str:
+    return f"a quantity in {UNIT_WORDS.get(unit, unit)}" if unit else "a probability"
 
 
 def _from_inputs(spec: InputSpec) -> dict[str, SourceAttribute]:

@@ -21,16 +21,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_adapters.record import PatientRecord, build_record
-from fhir_adapters.resources import PatientId
+from fhir_adapters.record import PatientRecord
 from model_artifacts import runtime
 from model_artifacts.assessment import Abstention, Assessment, Prediction
 from model_artifacts.errors import ArtifactError
+from model_artifacts.examples import example_record
 from model_artifacts.input_description import describe_inputs
 from model_artifacts.manifest import read_manifest
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
-from model_artifacts.runtime import REQUIRED_OUTPUTS, Assessed, ReleasedModel
+from model_artifacts.runtime import OPTIONAL_OUTPUTS, REQUIRED_OUTPUTS, Assessed, ReleasedModel
 
 ROOT = Path(__file__).parents[1]
 MAX_FILE_BYTES = 10_000_000
@@ -87,7 +87,7 @@ def _of(case: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _record(patient: str, bundle: dict[str, Any]) -> PatientRecord:
-    return build_record(PatientId(patient), [json.dumps(bundle).encode()])
+    return example_record(patient, bundle)
 
 
 def _assess(
@@ -160,10 +160,11 @@ def test_every_model_answers_in_the_declared_shapes(name: str, case: Path) -> No
     names = [output.name for output in model.session.get_outputs()]
     shapes = {key: array.shape for key, array in zip(names, model.session.run(None, dict(inputs.arrays)), strict=True)}
     outputs, artifact = len(model.manifest.outputs), model.manifest.artifact
-    assert set(REQUIRED_OUTPUTS) <= shapes.keys() <= {*REQUIRED_OUTPUTS, "novelty"}
+    assert set(REQUIRED_OUTPUTS) <= shapes.keys() <= {*REQUIRED_OUTPUTS, *OPTIONAL_OUTPUTS}
     assert shapes["probability"] == (1, outputs)
     assert shapes["members"] == (1, artifact.members, outputs)
     assert shapes["attributions"] == (1, 1 + max(slot for group in inputs.slots for slot in group))
+    assert shapes.get("interval", (1, outputs, 2)) == (1, outputs, 2)
     assert shapes["baseline_probability"] == shapes["completeness_gap"] == (1,)
     assert {item.name: (1, *item.shape) for item in artifact.inputs} == {
         key: array.shape for key, array in inputs.arrays.items()
@@ -375,7 +376,7 @@ def _reordered(value: dict[str, Any], shuffle: random.Random) -> dict[str, Any]:
 @first_prediction
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), strength=st.floats(0.0, 0.5))
-def test_every_model_answers_plausible_patients_with_probabilities_or_abstains(
+def test_every_model_answers_plausible_patients_within_its_bounds_or_abstains(
     name: str, case: Path, seed: int, strength: float
 ) -> None:
     draw = np.random.default_rng(seed)
@@ -389,8 +390,11 @@ def test_every_model_answers_plausible_patients_with_probabilities_or_abstains(
 
     assessment = _assess(name, case, vary).assessment
     if isinstance(assessment, Prediction):
+        most = max(output.at_most for output in _load(name).manifest.outputs)
         spread = [bound for bounds in assessment.spread.values() for bound in bounds if not math.isnan(bound)]
-        assert all(0.0 <= value <= 1.0 for value in (*assessment.outputs.values(), assessment.baseline, *spread))
+        assert all(0.0 <= value <= most for value in (*assessment.outputs.values(), assessment.baseline, *spread))
+        for output, (low, high) in assessment.interval.items():
+            assert 0.0 <= low <= assessment.outputs[output] <= high
     else:
         assert assessment.reasons
 

@@ -51,9 +51,12 @@ def test_every_service_has_an_id_of_its_own_that_needs_no_escaping(models: dict[
 
 
 def test_every_service_asks_by_prefetch_for_what_its_model_asks(service: list[CdsService]) -> None:
-    for one, entry in zip(service, _entries(service), strict=True):
-        assert {query.name for query in one.model.queries()} == entry["prefetch"].keys()
-        assert entry["prefetch"] == {query.name: prefetch_template(query) for query in one.queries}
+    for one in service:
+        entries = _entries([one])
+        assert [entry["hook"] for entry in entries] == list(one.hooks)
+        for entry in entries:
+            assert {query.name for query in one.model.queries()} == entry["prefetch"].keys()
+            assert entry["prefetch"] == {query.name: prefetch_template(query) for query in one.queries}
 
 
 def test_every_service_prefetches_by_templates_that_every_client_resolves(service: list[CdsService]) -> None:

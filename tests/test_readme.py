@@ -56,3 +56,19 @@ def test_readme_commands_exist(verb: str) -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE))))
 def test_readme_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_readme_figures_of_warfarin_dose_are_those_of_its_evaluation() -> None:
+    metrics = json.loads((ROOT / "model_artifacts/warfarin_dose/metrics.json").read_text())
+    error, without = metrics["model"]["mean_absolute_error"], metrics["without_genotypes"]["this_model"]
+    rivals = {name: metrics["rivals"][name]["mean_absolute_error"]["estimate"] for name in metrics["rivals"]}
+    black = next(group for group in metrics["subgroups"] if group["group"] == "black")["mean_absolute_error"]
+    words = (
+        f"mean absolute error {error['estimate']:.2f} mg/week (95 % interval {error['low']:.2f}–{error['high']:.2f}), "
+        f"{100 * metrics['model']['within_20_percent']['estimate']:.1f} % within 20 % of the dose, by 5-fold cross-validation "
+        f"over {metrics['cohort']['people']:,} people; on the same people the IWPC pharmacogenetic equation "
+        f"{rivals['iwpc_equation']:.2f}, a tuned support vector regression {rivals['support_vector']:.2f}, gradient boosting "
+        f"{rivals['gradient_boosting']:.2f}; without genotypes {without['mean_absolute_error']['estimate']:.2f}; in people "
+        f"recorded as Black {black['estimate']:.1f}"
+    )
+    assert words in README

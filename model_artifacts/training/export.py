@@ -1,7 +1,8 @@
 """Owns the way from a torch module to the one ONNX graph that answers whole: outputs, members, attributions, gap.
 
 The graph's outputs, n rows: `probability` (n, k), `members` (n, m, k), `attributions` (n, a), `baseline_probability`
-(n,), `completeness_gap` (n,) and, where the module gives it, `novelty` (n,), all float32. Attributions are integrated
+(n,), `completeness_gap` (n,) and, where the module gives them, `novelty` (n,) and `interval` (n, k, 2), all float32. Of a
+model of a quantity "probability" is the quantity; what it is, the manifest says. Attributions are integrated
 gradients (Sundararajan, Taly, Yan, ICML 2017, section 3) of one column of `probability`, flattened over the explained
 inputs in their order; the path runs over `torch.func` gradients traced into the graph, so serving needs no torch.
 
@@ -22,7 +23,7 @@ The batch is fixed at the example's rows, 1 as a rule. `dynamic_batch=True` trac
 networks of linear layers and elementwise steps; attention and recurrent loops specialise the batch and the exporter
 then refuses.
 
-Extend: another output of the module becomes one more entry of `OUTPUTS`, after `novelty`.
+Extend: another output of the module becomes one more entry of `OUTPUTS`, after `interval`.
 """
 
 import math
@@ -41,7 +42,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 # The newest opset that onnxruntime has run whole since 1.17 (GELU is an operator from 20 on).
 OPSET = 20
-OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap", "novelty")
+OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap", "novelty", "interval")
 
 Tensors = dict[str, Tensor]
 Transform = Callable[[Tensors], Tensors]
@@ -73,8 +74,8 @@ def export_explained(
 ) -> None:
     """Writes the ONNX graph of `module` with its explanation to `path`; the same module gives the same bytes.
 
-    `module(**inputs)` returns `(probability (n, k), members (n, m, k))` or the two and `novelty (n,)`, and treats its
-    rows independently. The graph's inputs have the names and order of `example_inputs`.
+    `module(**inputs)` returns `(probability (n, k), members (n, m, k))`, the two and `novelty (n,)`, or these and
+    `interval (n, k, 2)`, and treats its rows independently. The graph's inputs have the names and order of `example_inputs`.
     """
     names, examples = tuple(example_inputs), tuple(example_inputs.values())
     was_training = module.training
@@ -126,7 +127,7 @@ def whole_answer(
         rise = at_input[0][:, explanation.explained] - baseline_probability
         gap = attributions.sum(dim=1) - rise
         # Clones: an output must not alias an input or a slice of another output.
-        outputs = (at_input[0], at_input[1], attributions, baseline_probability, gap, *at_input[2:3])
+        outputs = (at_input[0], at_input[1], attributions, baseline_probability, gap, *at_input[2:4])
         return tuple(output.clone() for output in outputs)
 
     return answer

@@ -79,8 +79,11 @@ def test_switching_leaves_the_other_services_on(bedside: RunningBedside) -> None
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (("--service", "prevent_cvd"), "--service: expected one of icu-mortality, prevent-cvd"),
-        (("--model", "prevent-cvd"), "--model: expected one of icu_mortality, prevent_cvd"),
+        (
+            ("--service", "prevent_cvd"),
+            "--service: expected one of icu-mortality, prevent-cvd, risk-at-every-hook, warfarin-dose",
+        ),
+        (("--model", "prevent-cvd"), "--model: expected one of icu_mortality, prevent_cvd, warfarin_dose"),
         (("--all", "--tenant", "south"), "--tenant: expected one of default, got south"),
     ],
 )

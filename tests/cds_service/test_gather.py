@@ -282,3 +282,19 @@ def test_gather_names_of_the_server_its_origin_only(server: str) -> None:
     }
     request = parse_hook_request(patients.encoded(patients.call(None, fhirServer=server)))
     assert gather(request, QUERIES, fetch, NOW).came.fhir_origin == "https://fhir.example.org"
+
+
+def test_gather_hands_the_drafts_over_apart_from_the_record() -> None:
+    drafts = [
+        {"resourceType": "MedicationRequest", "id": name, "medicationCodeableConcept": {"text": name}} for name in "ab"
+    ]
+    context = {
+        "userId": "Practitioner/canary-user",
+        "patientId": patients.PATIENT_ID,
+        "selections": ["MedicationRequest/b"],
+        "draftOrders": patients.bundle(*drafts),
+    }
+    request = parse_hook_request(patients.encoded(patients.call(FOUND, hook="order-select", context=context)))
+    record = gather(request, QUERIES, _nothing, NOW).record
+    assert [(draft.text, draft.selected) for draft in record.drafts] == [("a", False), ("b", True)]
+    assert record.medications == ()

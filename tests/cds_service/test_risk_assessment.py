@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cds_service.risk_assessment import UCUM, record_risk
-from model_artifacts.assessment import ModelIdentity, Prediction, Probability
+from model_artifacts.assessment import ModelIdentity, Prediction
 from model_artifacts.finding import percent
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import ModelId, Sha256
@@ -29,10 +29,10 @@ def _evidence(source: str | None, value: float | None = 1.0) -> Evidence:
 def _prediction(outputs: dict[str, float], *evidence: Evidence) -> Prediction:
     return Prediction(
         model=ModelIdentity(ModelId("prevent_cvd"), "1", DIGEST, DIGEST, DIGEST),
-        outputs={name: Probability(value) for name, value in outputs.items()},
+        outputs=outputs,
         spread={},
         outcome_set=None,
-        baseline=Probability(0.1),
+        baseline=0.1,
         attributions=(),
         gap=0.0,
         novelty=None,

@@ -8,17 +8,23 @@ from fhir.resources.R4B.servicerequest import ServiceRequest
 
 from cds_service.hooks.context import ContextResource
 from cds_service.suggestions import suggest, without_drafted
-from fhir_adapters.codes import LOINC, Code
-from model_artifacts.assessment import OrderLab
+from fhir_adapters.codes import LOINC, RXNORM, Code
+from model_artifacts.assessment import ChangeDose, OrderLab
 from model_artifacts.prevent_cvd.finding import CREATININE, HBA1C, LIPID_PANEL, UACR
 from tests.cds_service.patients import empty_members
 
 ORDERS = (OrderLab(HBA1C, "HbA1c", "a reason"), OrderLab(CREATININE, "creatinine", "a reason"))
 
 
+def _ordered(order: OrderLab, patient_id: str, uuid: str) -> dict[str, Any]:
+    suggestion = suggest(order, patient_id, uuid)
+    assert suggestion is not None
+    return suggestion.to_json()
+
+
 @pytest.mark.parametrize("code", [CREATININE, HBA1C, LIPID_PANEL, UACR], ids=lambda code: code.code)
 def test_suggestions_are_valid_draft_orders_for_the_patient(code: Code) -> None:
-    suggestion = suggest(OrderLab(code, "the test", "a reason"), "p1", "u1").to_json()
+    suggestion = _ordered(OrderLab(code, "the test", "a reason"), "p1", "u1")
     (action,) = suggestion["actions"]
     resource = action["resource"]
     ServiceRequest.model_validate(resource)
@@ -32,13 +38,13 @@ def test_suggestions_are_valid_draft_orders_for_the_patient(code: Code) -> None:
 
 def test_suggestions_for_two_patients_share_nothing() -> None:
     order = OrderLab(HBA1C, "HbA1c", "a reason")
-    first, second = suggest(order, "p1", "u1").to_json(), suggest(order, "p2", "u2").to_json()
+    first, second = _ordered(order, "p1", "u1"), _ordered(order, "p2", "u2")
     assert first["actions"][0]["resource"]["subject"] == {"reference": "Patient/p1"}
     assert second["actions"][0]["resource"]["subject"] == {"reference": "Patient/p2"}
 
 
 def test_suggestions_without_a_display_have_no_empty_member() -> None:
-    suggestion = suggest(OrderLab(Code(LOINC, "4548-4"), "HbA1c", "a reason"), "p1", "u1").to_json()
+    suggestion = _ordered(OrderLab(Code(LOINC, "4548-4"), "HbA1c", "a reason"), "p1", "u1")
     assert empty_members(suggestion) == []
 
 
@@ -97,3 +103,47 @@ def test_suggestions_look_at_service_requests_alone() -> None:
 )
 def test_suggestions_stay_where_a_draft_cannot_be_read(unreadable: bytes) -> None:
     assert without_drafted(ORDERS, (_draft(unreadable),)) == ORDERS
+
+
+CHANGE = ChangeDose(
+    Code(RXNORM, "11289"), "Change the draft to 4 mg daily", "MedicationRequest/d", 4.0, "4 mg once daily"
+)
+DRAFT = {
+    "resourceType": "MedicationRequest",
+    "id": "d",
+    "status": "draft",
+    "intent": "order",
+    "medicationCodeableConcept": {"text": "warfarin"},
+    "subject": {"reference": "Patient/p1"},
+    "extension": [{"url": "https://ehr.example/own", "valueString": "kept"}],
+    "dosageInstruction": [{"text": "10 mg daily"}, {"text": "and 5 mg at night"}],
+}
+
+
+def test_suggestions_change_nothing_of_a_draft_but_its_dosage() -> None:
+    suggestion = suggest(CHANGE, "p1", "u1", {"MedicationRequest/d": json.dumps(DRAFT).encode()})
+    assert suggestion is not None
+    (action,) = suggestion.to_json()["actions"]
+    (dosage,) = action["resource"].pop("dosageInstruction")
+    assert action["type"] == "update"
+    assert action["resource"] == {name: value for name, value in DRAFT.items() if name != "dosageInstruction"}
+    quantity = {"value": 4.0, "unit": "mg", "system": "http://unitsofmeasure.org", "code": "mg"}
+    assert dosage["doseAndRate"] == [{"doseQuantity": quantity}]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"null",
+        b"[]",
+        b"{",
+        json.dumps({**DRAFT, "intent": None}).encode(),
+        json.dumps({"resourceType": "Task"}).encode(),
+    ],
+)
+def test_suggestions_that_make_no_valid_order_are_left_out(document: bytes) -> None:
+    assert suggest(CHANGE, "p1", "u1", {"MedicationRequest/d": document}) is None
+
+
+def test_suggestions_for_a_draft_that_is_not_there_are_left_out() -> None:
+    assert suggest(CHANGE, "p1", "u1") is None

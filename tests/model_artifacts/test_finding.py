@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_artifacts.assessment import Abstention, AbstentionReason, Finding, ModelIdentity, Prediction, Probability
+from model_artifacts.assessment import Abstention, AbstentionReason, Finding, ModelIdentity, Prediction
 from model_artifacts.explanation import Attribution
 from model_artifacts.finding import (
     MAX_REASONS,
@@ -46,10 +46,10 @@ def _evidence(name: str, value: float | None = 1.0, **changes: Any) -> Evidence:
 def _prediction(risk: float, **changes: Any) -> Prediction:
     plain = Prediction(
         model=IDENTITY,
-        outputs={"total_cvd_10y": Probability(risk), "ascvd_10y": Probability(risk / 2)},
+        outputs={"total_cvd_10y": risk, "ascvd_10y": risk / 2},
         spread={},
         outcome_set=None,
-        baseline=Probability(0.02),
+        baseline=0.02,
         attributions=(),
         gap=0.0,
         novelty=None,
@@ -170,7 +170,7 @@ def test_finding_comparison_adds_up_on_paper(parts: list[float], baseline: float
     risk = min(max(baseline + math.fsum(parts), 0.01), 0.99)
     evidence = tuple(_evidence(f"e{place}") for place in range(len(parts)))
     moved = tuple(Attribution(f"e{place}", part) for place, part in enumerate(parts))
-    changes = {"evidence": evidence, "attributions": moved, "baseline": Probability(baseline)}
+    changes = {"evidence": evidence, "attributions": moved, "baseline": baseline}
     finding = interpret_by_bands(_prediction(risk, **changes), MANIFEST)
     if not finding.reasons:
         assert finding.comparison == ""
@@ -274,7 +274,7 @@ def test_finding_of_an_abstention_is_no_reassurance() -> None:
 
 
 def test_finding_says_how_wide_the_networks_disagree() -> None:
-    spread = {"total_cvd_10y": (Probability(0.08), Probability(0.14))}
+    spread = {"total_cvd_10y": (0.08, 0.14)}
     finding = interpret_by_bands(_prediction(0.1, spread=spread), MANIFEST)
     line = next(line for line in finding.statements if "8.0 % to 14.0 %" in line)
     assert "not a confidence interval" in line
@@ -344,9 +344,7 @@ def test_finding_shows_no_figure_below_what_was_evaluated() -> None:
 
 
 def test_finding_of_networks_that_agree_shows_one_figure() -> None:
-    prediction = replace(
-        _prediction(0.0002), spread={MANIFEST.outputs[0].name: (Probability(0.0001), Probability(0.0003))}
-    )
+    prediction = replace(_prediction(0.0002), spread={MANIFEST.outputs[0].name: (0.0001, 0.0003)})
     assert any(
         re.fullmatch(r"All \d+ networks of the ensemble say below 0\.1 %\.", words)
         for words in interpret_by_bands(prediction, MANIFEST).statements

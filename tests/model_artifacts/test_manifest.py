@@ -59,7 +59,7 @@ def test_manifest_of_a_released_model_is_read_whole() -> None:
         lambda m: m.update(colour="red"),
         lambda m: m["artifact"].update(completeness_tolerence=1.0),
         lambda m: m["bands"][0].update(atleast=0.1),
-        lambda m: m["outputs"][0].update(unit="%"),
+        lambda m: m["outputs"][0].update(units="%"),
         lambda m: m["population"]["criteria"][0].update(minimum=1),
         lambda m: m["abstain"].update(needed=["age"]),
         lambda m: m["intended_use"].update(audience="everyone"),
@@ -86,6 +86,12 @@ def test_manifest_without_a_required_member_is_refused(member: str) -> None:
     [
         (lambda m: m.update(id="prevent-cvd"), "id must be a Python identifier"),
         (lambda m: m.update(hooks=[]), "hooks must name at least one hook"),
+        (lambda m: m["outputs"][0].update(unit="mg/wk"), "outputs must be all probabilities or all quantities"),
+        (lambda m: m["outputs"][0].update(at_most=2.0), "a probability's at_most must be 1"),
+        (
+            lambda m: [item.update(unit="mg/wk") for item in m["outputs"]],
+            "the explanation's unit must be the outputs' unit",
+        ),
         (lambda m: m["outputs"][1].update(name="total_cvd_10y"), "output names must differ"),
         (lambda m: m["artifact"].update(explained="death"), "explained output 'death' is not an output"),
         (lambda m: m["bands"][0].update(at_least=0.01), "the first band must begin at 0"),

@@ -314,3 +314,29 @@ def test_population_of_an_icu_stay_bounds_its_length(hours: float) -> None:
     assert _unmet(criterion, stay) is not (
         48 <= (AS_OF - datetime.fromisoformat(_at(hours))) / timedelta(hours=1) <= 72
     )
+
+
+def _drafted(name: str, *, selected: bool = True) -> PatientRecord:
+    order = {
+        "resourceType": "MedicationRequest",
+        "id": "d",
+        "status": "draft",
+        "medicationCodeableConcept": {"text": name},
+    }
+    person = {"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1970-06-15"}
+    documents, drafts = [json.dumps(person).encode()], [(json.dumps(order).encode(), selected)]
+    return build_record(PatientId("p"), documents, drafts=drafts)
+
+
+@pytest.mark.parametrize(
+    ("record", "inside"),
+    [
+        (_drafted("Warfarin 5 mg"), True),
+        (_drafted("Warfarin 5 mg", selected=False), False),
+        (_drafted("Apixaban 5 mg"), False),
+        (_record(), False),
+    ],
+)
+def test_population_of_a_drafted_drug_are_those_for_whom_it_is_selected(record: PatientRecord, inside: bool) -> None:
+    criterion = Criterion("drafted-drug", "no such order", codes="warfarin.toml")
+    assert _unmet(criterion, record, FOLDER.parent / "warfarin_dose") == (not inside)

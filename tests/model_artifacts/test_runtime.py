@@ -93,6 +93,7 @@ text = "the patient is recorded as deceased"
 {abstain}
 [explanation]
 baseline = "nobody"
+{explanation}
 [uncertainty]
 kind = "ensemble-range"
 text = "Two networks."
@@ -157,7 +158,7 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         (folder / "inputs.py").write_text(changes.pop("inputs", _INPUTS))
         fields = {"sha256": hashlib.sha256(data).hexdigest(), "opset": 20, "artifact": "", "outputs": "", "abstain": ""}
         (folder / "manifest.toml").write_text(
-            _MANIFEST.format_map({**fields, "uncertainty": "", "files": "", **changes})
+            _MANIFEST.format_map({**fields, "uncertainty": "", "files": "", "explanation": "", **changes})
         )
         made.append(package)
         return package
@@ -383,3 +384,47 @@ def test_runtime_answers_from_many_threads_alike(make_model: MakeModel) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {"features": np.ones((1, 2), np.float32)}
     with ThreadPoolExecutor(4) as pool:
         assert len({answer.digest() for answer in pool.map(lambda _: model.run(arrays), range(64))}) == 1
+
+
+_MILLIGRAMS: dict[str, Any] = {"outputs": 'unit = "mg/wk"\nat_most = 300.0', "explanation": 'unit = "mg/wk"'}
+_DOSE = {
+    "probability": [[30.0]],
+    "members": [[[28.0], [32.0]]],
+    "attributions": [[4.0, 1.0]],
+    "baseline_probability": [25.0],
+    "interval": [[[17.0, 50.0]]],
+}
+
+
+def test_runtime_predicts_a_quantity_with_its_interval(make_model: MakeModel) -> None:
+    prediction = make_model(_DOSE, **_MILLIGRAMS).assess(_record(), AS_OF).assessment
+    assert isinstance(prediction, Prediction)
+    assert (prediction.outputs, prediction.spread) == ({"event": 30.0}, {"event": (28.0, 32.0)})
+    assert prediction.interval == {"event": (17.0, 50.0)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"probability": [[301.0]]}, "expected 0 to 300 mg/wk"),
+        ({"members": [[[-1.0], [32.0]]]}, "expected 0 to 300 mg/wk from each"),
+        ({"interval": [[[31.0, 50.0]]]}, "one from 0 on that holds the output"),
+        ({"interval": [[[17.0, 29.0]]]}, "one from 0 on that holds the output"),
+        ({"interval": [[[-1.0, 50.0]]]}, "one from 0 on that holds the output"),
+        ({"interval": [[[float("nan"), 50.0]]]}, "one from 0 on that holds the output"),
+    ],
+)
+def test_runtime_refuses_a_quantity_or_interval_out_of_bounds(
+    answer: dict[str, Any], message: str, make_model: MakeModel
+) -> None:
+    with pytest.raises(GraphOutputError, match=message):
+        make_model(_DOSE | answer, **_MILLIGRAMS).assess(_record(), AS_OF)
+
+
+def test_runtime_interval_is_part_of_the_answers_digest(make_model: MakeModel) -> None:
+    answers = [make_model(_DOSE | {"interval": ends}, **_MILLIGRAMS) for ends in ([[[17.0, 50.0]]], [[[17.0, 51.0]]])]
+    digests = {
+        assessed.answer and assessed.answer.digest()
+        for assessed in (model.assess(_record(), AS_OF) for model in answers)
+    }
+    assert len(digests) == 2

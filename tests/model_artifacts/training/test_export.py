@@ -34,6 +34,14 @@ class Perceptrons(torch.nn.Module):
         return members.mean(dim=1), members, x.square().sum(dim=1)
 
 
+class Ranged(Perceptrons):
+    """The same with an interval around each output."""
+
+    def forward(self, x):
+        middle, members, novelty = super().forward(x)
+        return middle, members, novelty, torch.stack([middle - 0.1, middle + 0.2], dim=2)
+
+
 class Recurrent(torch.nn.Module):
     """A GRU cell loop, attention with a mask, a convolution: what a sequence model is made of."""
 
@@ -112,8 +120,16 @@ def recurrent(tmp_path_factory) -> Path:
 def test_export_gives_the_contract_outputs_for_any_batch(perceptrons):
     for n in (1, 4, 9):
         outputs = run(perceptrons, rows(n))
-        assert list(outputs) == list(OUTPUTS)
-        assert [outputs[name].shape for name in OUTPUTS] == [(n, 3), (n, 2, 3), (n, 5), (n,), (n,), (n,)]
+        assert list(outputs) == list(OUTPUTS[:6])
+        assert [outputs[name].shape for name in OUTPUTS[:6]] == [(n, 3), (n, 2, 3), (n, 5), (n,), (n,), (n,)]
+
+
+def test_export_gives_an_interval_where_the_module_has_one(tmp_path):
+    export_explained(Ranged(), rows(3), tmp_path / "model.onnx", ZEROS)
+    outputs = run(tmp_path / "model.onnx", rows(3))
+    assert list(outputs) == list(OUTPUTS)
+    width = outputs["interval"][:, :, 1] - outputs["interval"][:, :, 0]
+    np.testing.assert_allclose(width, np.full((3, 3), 0.3), atol=1e-6)
 
 
 def test_export_agrees_with_torch(perceptrons):

@@ -1,0 +1,54 @@
+"""Writes into the manifest what only the evaluation knows: digests, thresholds, and the figures that a card shows.
+
+Owns the marks `@…@` of `manifest.template.toml`, so that no figure in the manifest is typed by hand.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+LEAST_TOLERANCE = 0.05
+"""mg/week; a gap that no card could show (it gives a tenth)."""
+LISTED = ("warfarin.toml", "history.toml", "heart_failure.toml", "diabetes.toml", "valve.toml")
+
+
+def fill_manifest(folder: Path) -> None:
+    """Makes `manifest.toml` from its template, `metrics.json`, `model.onnx` and the listed files."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    text = (folder / "manifest.template.toml").read_text(encoding="utf-8")
+    for mark, value in marks(metrics, folder).items():
+        if f"@{mark}@" not in text:
+            raise ValueError(f"manifest template: expected the mark {mark}, got none")
+        text = text.replace(f"@{mark}@", value)
+    left = re.findall(r"@[\w.-]+@", text)
+    if left:
+        raise ValueError(f"manifest template: marks without a value: {left}")
+    (folder / "manifest.toml").write_text(text, encoding="utf-8")
+
+
+def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
+    """The value of every mark in the template."""
+    conformal, without = metrics["conformal"], metrics["without_genotypes"]["this_model"]
+    black = next(group for group in metrics["subgroups"] if group["group"] == "black")
+    error, equation = metrics["model"]["mean_absolute_error"], metrics["rivals"]["iwpc_equation"]["mean_absolute_error"]
+    return {
+        **{name: _digest(folder / name) for name in ("model.onnx", *LISTED)},
+        "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * metrics['run']['graph']['completeness_gap_max']):.2g}",
+        "novelty-threshold": f"{metrics['novelty']['threshold']:.4g}",
+        "people": f"{metrics['cohort']['people']:,}",
+        "coverage": f"{100 * conformal['with_genotypes_as_recorded']['coverage']:.0f} %",
+        "width-with": f"{conformal['with_both_genotypes']['mean_width']:.0f}",
+        "width-without": f"{conformal['without_genotypes']['mean_width']:.0f}",
+        "error": f"{error['estimate']:.1f}",
+        "error-without": f"{without['mean_absolute_error']['estimate']:.1f}",
+        "error-equation": f"{equation['estimate']:.1f}",
+        "within-20": f"{100 * metrics['model']['within_20_percent']['estimate']:.0f} %",
+        "error-black": f"{black['mean_absolute_error']['estimate']:.1f}",
+        "black": f"{black['n']:,}",
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
