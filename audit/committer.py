@@ -1,6 +1,6 @@
 """One batch, from waiting entries to receipts: the body of the group commit. Knows no threads.
 
-(1) take the log's lock: from here on nobody else appends;
+(1) take the log's lock: from here on nobody else appends. What came while we waited for our turn is in the batch, too;
 (2) re-read the newest checkpoint; if another process wrote it, re-read the frontier, and refuse to go on when it isn't
     signed by a key in force (`head_guard`), or the log is smaller than what we have seen, no longer holds the checkpoint we
     saw, leads to another root than its own, or was closed, or when our keys have been retired;
@@ -33,7 +33,7 @@ from audit.merkle import (
 from audit.note import Signer
 from audit.payloads import SealedPayload
 from audit.proof import LogProof, format_proof
-from audit.storage import EntrySummary, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
+from audit.storage import EntrySummary, Foreseen, Storage, StoredCheckpoint, StoredEntry, StoredPayload, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class Committer:
         self._guard = guard
         self._head: _Head | None = None
 
-    def commit(self, batch: Sequence[Appendable]) -> list[Outcome]:
-        """One outcome per entry, in order.
+    def commit(self, take: Callable[[], Sequence[Appendable]]) -> list[Outcome]:
+        """One outcome per entry of the batch, in order; `take` gives the batch, once, when it is our turn.
 
         Raises:
             StorageError: nothing was acknowledged; UnsignedHeadError: the log didn't sign what is in the store.
@@ -100,8 +100,13 @@ class Committer:
             KeyFileError: our keys can't sign any more; nothing was written.
             EpochEndedError: the log was closed.
         """
-        foreseen = self._guard.foreseen([item.header.id for item in batch])
-        with self._storage.exclusive(foreseen) as transaction:  # (1)
+        batch: list[Appendable] = []
+
+        def turn() -> Foreseen:
+            batch.extend(take())
+            return self._guard.foreseen([item.header.id for item in batch])
+
+        with self._storage.exclusive(turn) as transaction:  # (1)
             head = self._read_head(transaction)  # (2)
             places, fresh = _place(batch, head.frontier.size, transaction)  # (3)
             nodes: dict[tuple[int, int], Sha256] = {}

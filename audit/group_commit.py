@@ -1,6 +1,7 @@
 """Group commit: many threads append, one thread commits, and the deadline holds.
 
-A batch is whatever arrived during the previous commit: no timer, and nothing to tune. The committing thread, and not
+A batch is whatever arrived until its turn came, after the previous commit and those of other processes: no timer, and nothing
+to tune. The committing thread, and not
 the caller, waits for the log's lock and for the disk, so a caller is released at the deadline even when the disk
 hangs. An entry that still waited then is withdrawn and will never be written; one already being written may yet
 become durable, unacknowledged, and appending it again gives its place.
@@ -157,49 +158,43 @@ class GroupCommit:
 
     def _run(self) -> None:
         """Commits batch after batch until `close` sends None."""
-        while (first := self._requests.get()) is not None:
-            batch, more = self._gather(first)
-            if batch:
-                self._commit(batch)
-            if not more:
-                return
+        more = True
+        while more and (first := self._requests.get()) is not None:
+            more = self._commit(_Gathering(first, self._requests))
 
-    def _gather(self, first: _Request) -> tuple[list[_Request], bool]:
-        """All that waits, up to the limit, less what was withdrawn; False when `close` asked to stop."""
-        batch = [first] if first.future.set_running_or_notify_cancel() else []
-        entries = len(first.items)
-        while entries < MAX_BATCH:
-            try:
-                request = self._requests.get_nowait()
-            except queue.Empty:
-                break
-            if request is None:
-                return batch, False
-            if request.future.set_running_or_notify_cancel():
-                batch.append(request)
-                entries += len(request.items)
-        return batch, True
+    def _commit(self, gathering: "_Gathering") -> bool:
+        """Commits a batch, and tells everybody in it; False when `close` asked to stop."""
+        gap, left = None, self._left
+        gaps: list[Appendable] = []
 
-    def _commit(self, batch: Sequence[_Request]) -> None:
-        gap, left = self._gap, self._left
-        items = [item for request in batch for item in request.items]
+        def take() -> list[Appendable]:
+            nonlocal gap
+            items = gathering.items()
+            if items:
+                gap = self._gap
+                noted = [*([] if gap is None else [_noted(gap)]), *(leftover.gap for leftover in left)]
+                gaps.extend(map(self._gap_entry, noted))
+            return [*gaps, *items]
+
         try:
-            noted = [*([] if gap is None else [_noted(gap)]), *(leftover.gap for leftover in left)]
-            gaps = [self._gap_entry(one) for one in noted]
-            outcomes = self._committer.commit([*gaps, *items])[len(gaps) :]
+            outcomes = self._committer.commit(take)[len(gaps) :]
         except Exception as exc:  # noqa: BLE001 - border: those who wait must learn of any failure, and the thread live on
-            for request in batch:
+            gathering.items()  # where it failed before our turn came
+            for request in gathering.requests:
                 request.future.set_exception(_as_append_error(exc))
-            return
+            return gathering.more
+        if not gathering.requests:
+            return gathering.more
         if gap is not None:
             self._forget(gap)
         self._left = ()
         for leftover in left:
             leftover.forget()
         start = 0
-        for request in batch:
+        for request in gathering.requests:
             request.future.set_result(outcomes[start : start + len(request.items)])
             start += len(request.items)
+        return gathering.more
 
     def _note_refusal(self, error: AppendError, count: int) -> None:
         reason = {AppendTimeoutError: "deadline", LogOverloadedError: "overload"}.get(type(error), "storage")
@@ -217,6 +212,35 @@ class GroupCommit:
             rest = (self._gap.unacknowledged if self._gap else 0) - written.unacknowledged
             self._gap = Gap(written.since, written.reason, rest) if rest > 0 else None
             self._journal.note(None if self._gap is None else _noted(self._gap))
+
+
+class _Gathering:
+    """A batch that begins with a request, and takes what else waits when it is asked for its items first."""
+
+    def __init__(self, first: _Request, waiting: queue.SimpleQueue[_Request | None]) -> None:
+        self._waiting = waiting
+        self._first: _Request | None = first
+        self.requests: list[_Request] = []
+        self.more = True  # False when `close` asked to stop
+
+    def items(self) -> list[Appendable]:
+        """The entries of all that waited, up to the limit, less what was withdrawn; from now on nothing can be."""
+        request, self._first = self._first, None
+        entries = 0
+        while request is not None:
+            if request.future.set_running_or_notify_cancel():
+                self.requests.append(request)
+                entries += len(request.items)
+            request = self._next() if entries < MAX_BATCH else None
+        return [item for request in self.requests for item in request.items]
+
+    def _next(self) -> _Request | None:
+        try:
+            request = self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+        self.more = request is not None
+        return request
 
 
 def _noted(gap: Gap) -> NotedGap:

@@ -5,7 +5,7 @@ checkpoints, sealed payloads, and what outsiders gave for our heads. `sqlite` is
 several hosts; another store is one module with these protocols, and passes tests/audit/test_log.py unchanged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,7 +89,9 @@ class Foreseen:
     since: int = 0
 
 
-NOTHING_FORESEEN = Foreseen()
+def nothing_foreseen() -> Foreseen:
+    """Of a caller that can't tell."""
+    return Foreseen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,11 @@ class Transaction(Reader, Protocol):
 class Storage(Reader, Protocol):
     """A store open for serving; safe to use from many threads."""
 
-    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> AbstractContextManager[Transaction]:
+    def exclusive(self, turn: Callable[[], Foreseen] = nothing_foreseen) -> AbstractContextManager[Transaction]:
         """The lock, for one batch or one erasure; leaving without either writes nothing.
 
-        What is `foreseen` only saves time: the transaction answers the same questions without it.
+        `turn` is called once, when no other process of this host is before us any more, and tells what will be asked; that
+        only saves time: the transaction answers the same questions without it.
         """
         ...
 

@@ -23,7 +23,6 @@ from typing import TypeVar
 from audit.errors import StorageError
 from audit.merkle import LeafIndex, Sha256, TreeSize
 from audit.storage import (
-    NOTHING_FORESEEN,
     Anchor,
     EntrySummary,
     Foreseen,
@@ -31,6 +30,7 @@ from audit.storage import (
     Query,
     StoredCheckpoint,
     StoredPayload,
+    nothing_foreseen,
 )
 from audit.storage.postgresql_rows import NO_SIZE, PREPARE, PostgresqlTransaction
 from audit.storage.postgresql_schema import check_durable, check_schema_name, check_version
@@ -75,8 +75,9 @@ class PostgresqlStorage:
             raise
 
     @contextmanager
-    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> Iterator[PostgresqlTransaction]:
+    def exclusive(self, turn: Callable[[], Foreseen] = nothing_foreseen) -> Iterator[PostgresqlTransaction]:
         with self._write_lock, self._flock():
+            foreseen = turn()
             try:
                 transaction = self._writer.ask(lambda session: self._begin(session, foreseen))
                 yield transaction

@@ -18,7 +18,6 @@ from typing import Any
 from audit.errors import StorageError
 from audit.merkle import HASH_BYTES, LeafIndex, Sha256, TreeSize, perfect_nodes
 from audit.storage import (
-    NOTHING_FORESEEN,
     Anchor,
     EntrySummary,
     Erasure,
@@ -85,9 +84,7 @@ class PostgresqlTransaction:
         self.is_open = False
 
     @classmethod
-    def begin(
-        cls, session: Session, schema: str, seen_size: int, foreseen: Foreseen = NOTHING_FORESEEN
-    ) -> "PostgresqlTransaction":
+    def begin(cls, session: Session, schema: str, seen_size: int, foreseen: Foreseen) -> "PostgresqlTransaction":
         """Waits for the log's lock and reads the head; `seen_size` is that of the head seen last, `NO_SIZE` of none.
 
         Raises:

@@ -11,7 +11,7 @@ the file that is there, where the log's heads tell whether it is the same log.
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,6 @@ import apsw
 from audit.errors import StorageError
 from audit.merkle import LeafIndex, Sha256, TreeSize
 from audit.storage import (
-    NOTHING_FORESEEN,
     Anchor,
     EntrySummary,
     Foreseen,
@@ -28,6 +27,7 @@ from audit.storage import (
     Query,
     StoredCheckpoint,
     StoredPayload,
+    nothing_foreseen,
 )
 from audit.storage.sqlite_rows import SqliteTransaction
 from audit.storage.sqlite_schema import APPLICATION_ID, DATABASE_FILE, SCHEMA_VERSION, connect
@@ -76,8 +76,9 @@ class SqliteStorage:
         return connection
 
     @contextmanager
-    def exclusive(self, foreseen: Foreseen = NOTHING_FORESEEN) -> Iterator[SqliteTransaction]:
+    def exclusive(self, turn: Callable[[], Foreseen] = nothing_foreseen) -> Iterator[SqliteTransaction]:
         with self._write_lock, self._flock(), _as_storage_error("write"):
+            turn()  # what it foresees isn't far from here
             try:
                 self._check_in_place()
                 if self._writer is None:

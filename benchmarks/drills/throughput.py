@@ -2,12 +2,12 @@
 
 Bar: at least 2,000 durable decisions/s; at 500/s an added p99 of at most 10 ms on a disk whose fsync takes at most 5 ms.
 
-Against each store: three open loops of ten seconds at 500, 2,000 and 5,000 decisions/s over all processes, each at times of
-its own, with the service's deadline of 250 ms; the added latency is from the call of `record` to the receipt. Then a closed
-loop, 16 threads in each process, for the rate at which the log is saturated, and each process's share: the smallest by the
-largest is the fairness. Decisions are made and their payloads sealed beforehand. After each store the log is verified in full,
-and every acknowledged entry must be in it. The disk's fsync is measured beside, before each store: a durable answer waits for
-one at least.
+Against each store: open loops of ten seconds at 500, 2,000 and 5,000 decisions/s over all processes, each at times of its own,
+with the service's deadline of 250 ms; the added latency is from the call of `record` to the receipt. Each loop runs three
+times; given is the one whose p99 is in the middle, and the worst p99. Then a closed loop, 16 threads in each process, for the
+rate at which the log is saturated, and each process's share: the smallest by the largest is the fairness. Decisions are made
+and their payloads sealed beforehand. After each store the log is verified in full, and every acknowledged entry must be in it.
+The disk's fsync is measured beside, before each store: a durable answer waits for one at least.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.machine import sync_ms
 
 RATES_PER_S = (500, 2_000, 5_000)
 _SECONDS = 10.0
+_LOOPS = 3  # a machine that others share stalls for some ten milliseconds now and then
 _OPEN_THREADS, _CLOSED_THREADS = 64, 16
 _PAYLOAD_BYTES = 500
 # More than any machine takes in the time; a closed loop ends when they have been offered.
@@ -41,13 +42,19 @@ def run(workspace: Path, scale: float) -> Figures:
     for store, config in each_log(workspace, deadline_s=0.25):
         found: Figures = {"fsync_ms": round(sync_ms(workspace), 3)}
         for rate in RATES_PER_S:
-            found |= {f"at_{rate}_{name}": value for name, value in measure(config, seconds, rate).items()}
+            found |= {f"at_{rate}_{name}": value for name, value in _middle(config, seconds, rate).items()}
         found |= {
             f"saturation_{name}": value for name, value in measure(without_deadline(config), seconds, None).items()
         }
         found["entries"] = verify(config).entries
         figures |= {f"{store}_{name}": value for name, value in found.items()}
     return figures
+
+
+def _middle(config: LogConfig, seconds: float, rate: int) -> Figures:
+    """The figures of the loop whose p99 is the middle one, and the worst of the p99s."""
+    loops = sorted((measure(config, seconds, rate) for _ in range(_LOOPS)), key=lambda found: found["p99_ms"])
+    return loops[_LOOPS // 2] | {"p99_ms_worst": loops[-1]["p99_ms"], "lost": sum(int(one["lost"]) for one in loops)}
 
 
 def measure(config: LogConfig, seconds: float, rate: int | None) -> Figures:

@@ -63,11 +63,15 @@ def open_log(config: LogConfig) -> AuditLog:
 
 
 def each_log(workspace: Path, **changes: Any) -> Iterator[tuple[str, LogConfig]]:
-    """An empty log in each kind of store that this machine has, by the store's name; a server runs only for its turn."""
+    """An empty log in each kind of store that this machine has, by the store's name; a server runs only for its turn.
+
+    It is a server that has been in use (`PostgresqlServer.break_in`), as those in hospitals are.
+    """
     yield "sqlite", new_log(workspace / "sqlite", **changes)
     with ExitStack() as resources:
         try:
             server = resources.enter_context(running_postgresql())
+            server.break_in()
             directory = workspace / "postgresql"
             directory.mkdir(mode=0o700)
             server.write_url(directory / "database-url")

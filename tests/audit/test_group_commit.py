@@ -15,6 +15,7 @@ from audit.errors import AppendError, AppendTimeoutError, LogClosedError, LogOve
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from audit.storage import Query
+from audit.storage.opening import open_storage
 from audit.storage.sqlite import SqliteStorage
 from audit.storage.sqlite_scan import SqliteScan
 from audit.storage.vault_sqlite import SqliteVaultStore, create_vault
@@ -210,6 +211,37 @@ def test_group_commit_batches_what_arrived_during_the_previous_commit(open_fault
     sizes = {receipt.tree_size for receipt in receipts}
     assert (len(receipts), max(sizes)) == (6, 6)
     assert len(sizes) <= 3
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_group_commit_batches_what_arrived_before_its_turn(make_log, open_log, make_entry) -> None:
+    """Another process has the lock: whoever comes meanwhile needn't wait for a batch of his own."""
+    config, _ = make_log()
+    log, other = open_log(config), open_storage(config.directory)
+    receipts: list = []
+    threads = [threading.Thread(target=lambda: receipts.append(log.append(*make_entry(log)))) for _ in range(4)]
+    with other.exclusive():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert [receipt.tree_size for receipt in receipts] == [4] * 4
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_group_commit_never_writes_what_was_withdrawn_before_its_turn(make_log, open_log, make_entry) -> None:
+    config, _ = make_log(deadline_s=0.1)
+    log, other = open_log(config), open_storage(config.directory)
+    entry, payload = make_entry(log)
+    with other.exclusive(), pytest.raises(AppendTimeoutError) as caught:
+        log.append(entry, payload)
+    other.close()
+    assert caught.value.withdrawn
+    log.append(*make_entry(log))
+    assert log.index_of(parse_entry(entry).id) is None
+    assert [one.type for one in log.find(Query())] == ["decision/v1", "gap/v1"]
 
 
 def test_group_commit_closed_while_the_disk_hangs_leaves_open_what_the_commit_will_write_to(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -262,8 +263,8 @@ def test_storage_answers_what_was_foreseen_as_it_answers_what_was_not(config: Lo
         types = ("switch/v1", "keyrotate/v1")
         for since in range(4):
             answers = []
-            for foreseen in (Foreseen(), Foreseen(asked, types, since), Foreseen(asked[:1], types[:1], since)):
-                with log.storage.exclusive(foreseen) as transaction:
+            for foreseen in ((), (asked, types, since), (asked[:1], types[:1], since)):
+                with log.storage.exclusive(partial(Foreseen, *foreseen)) as transaction:
                     answers.append((transaction.places(asked), transaction.entries_of(types, since, LeafIndex(2))))
             places, entries = answers[0]
             assert places == {logged[0]: (0, log.entry(0)), logged[2]: (2, log.entry(2))}
