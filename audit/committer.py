@@ -107,12 +107,13 @@ class Committer:
             return self._guard.foreseen([item.header.id for item in batch])
 
         with self._storage.exclusive(turn) as transaction:  # (1)
-            head = self._read_head(transaction)  # (2)
+            signers = self._signers()
+            head = self._read_head(transaction, signers)  # (2)
             places, fresh = _place(batch, head.frontier.size, transaction)  # (3)
             nodes: dict[tuple[int, int], Sha256] = {}
             if fresh:
                 before = head.frontier
-                head, completed = self._grow(before, fresh)  # (4)
+                head, completed = self._grow(before, fresh, signers)  # (4)
                 transaction.append(
                     _rows(before.size, fresh, completed), StoredCheckpoint(head.frontier.size, head.note)
                 )  # (5)
@@ -123,12 +124,12 @@ class Committer:
         node = _overlay(nodes, self._storage.node)
         return [self._outcome(item, place, head, node) for item, place in zip(batch, places, strict=True)]  # (7)
 
-    def _read_head(self, transaction: Transaction) -> _Head:
+    def _read_head(self, transaction: Transaction, signers: Sequence[Signer]) -> _Head:
         stored = transaction.newest_checkpoint()
         if self._head is not None and stored.note == self._head.note:
             self._guard.check_goes_on()
             return self._head
-        signed = self._guard.open(stored)
+        signed = self._guard.open(stored, signers)
         if self._head is not None:
             if stored.size < self._head.frontier.size:
                 raise RollbackError(self._head.note, stored.note)
@@ -139,9 +140,11 @@ class Committer:
         self._head = _Head(stored.note, read_checked_frontier(signed.checkpoint, transaction.node))
         return self._head
 
-    def _grow(self, before: Frontier, fresh: Sequence[Appendable]) -> tuple[_Head, list[tuple[Sha256, ...]]]:
+    def _grow(
+        self, before: Frontier, fresh: Sequence[Appendable], signers: Sequence[Signer]
+    ) -> tuple[_Head, list[tuple[Sha256, ...]]]:
         frontier, completed = extend(before, (item.leaf for item in fresh))
-        note = sign_checkpoint(Checkpoint(self._origin, frontier.size, root(frontier)), self._signers())
+        note = sign_checkpoint(Checkpoint(self._origin, frontier.size, root(frontier)), signers)
         return _Head(note, frontier), completed
 
     def _outcome(

@@ -36,10 +36,11 @@ _MAX_ROTATIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SignedHead:
-    """A checkpoint, and the keys signing here that signed it."""
+    """A checkpoint, the keys signing here that signed it, and all that sign here."""
 
     checkpoint: Checkpoint
     signed_by: tuple[VerifierKey, ...]
+    own: tuple[VerifierKey, ...]
 
 
 class HeadGuard:
@@ -83,14 +84,14 @@ class HeadGuard:
             if not undecided or (entry.action == INTRODUCE and entry.key_id == following[0]):
                 return
 
-    def open(self, stored: StoredCheckpoint) -> SignedHead:
-        """The checkpoint in `stored`, which keys that sign here signed (1).
+    def open(self, stored: StoredCheckpoint, signers: Sequence[Signer] | None = None) -> SignedHead:
+        """The checkpoint in `stored`, which keys that sign here signed (1); `signers`: those, where they are known already.
 
         Raises:
             UnsignedHeadError: none of them did, or it is another log's, or filed under another size.
             KeyFileError: only successors of our keys did.
         """
-        own = tuple(signer.verifier_key for signer in self._signers())
+        own = tuple(signer.verifier_key for signer in (self._signers() if signers is None else signers))
         try:
             opened = open_note(stored.note, own)
             checkpoint = parse_checkpoint(opened.text)
@@ -101,7 +102,7 @@ class HeadGuard:
                 f"store: the newest checkpoint, filed under size {stored.size}, isn't the one of that size of this log"
             )
             raise UnsignedHeadError(message)
-        return SignedHead(checkpoint, opened.signed_by)
+        return SignedHead(checkpoint, opened.signed_by, own)
 
     def foreseen(self, entry_ids: Sequence[str]) -> Foreseen:
         """What a batch of these entries will ask of the store: their places, and what (2) looks at."""
@@ -119,7 +120,7 @@ class HeadGuard:
             start = self._checked if since is None else since
             for entry in transaction.entries_of(_TYPES, start, LeafIndex(size - 1)):
                 self.take(entry)
-        own = self._own_ids()
+        own = [key.key_id.hex() for key in head.own]
         if all(key_id in self._retired for key_id in own):
             raise _retired(own[0])
         if all(key.key_id.hex() in self._retired for key in head.signed_by):

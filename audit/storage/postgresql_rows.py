@@ -35,7 +35,8 @@ from audit.storage.postgresql_wire import Value, array
 
 NO_SIZE = -1
 # Whatever role or database say, each batch waits for its own sync; also READ COMMITTED, which (1) depends on.
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on"
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_LOCK = "SELECT set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock({})"
 # The row that holds the node of a peak at `level` is the last row below it.
 _PREPARE_HEAD = f"""
 PREPARE head (bigint) AS
@@ -91,7 +92,7 @@ class PostgresqlTransaction:
             StorageError: not in time; or a commit of this server wouldn't last.
         """
         key = lock_key(schema, "log")
-        questions = [_BEGIN, f"SELECT pg_advisory_xact_lock({key})", f"EXECUTE head({seen_size:d})", *_asked(foreseen)]
+        questions = [_BEGIN, _LOCK.format(key), f"EXECUTE head({seen_size:d})", *_asked(foreseen)]
         rows = session.script("; ".join(questions))
         if len(rows) < 2 or len(rows[1]) != 6:
             raise StorageError("store: no checkpoint")

@@ -336,3 +336,14 @@ def _scans(session: Session) -> dict[str, list[int]]:
     """How often each table was read whole, and by an index."""
     statement = "SELECT relname, seq_scan, idx_scan FROM pg_stat_user_tables WHERE schemaname = current_schema()"
     return {row[0]: row[1:] for row in session.script(statement)}
+
+
+def test_postgresql_waits_for_each_batchs_sync_whatever_the_session_says(make_log, open_log) -> None:
+    """As through a pooler, which keeps what others set."""
+    config, _ = make_log()
+    storage = open_log(config).storage
+    show = "SELECT current_setting('synchronous_commit')"
+    storage._writer.ask(lambda session: session.script("SET synchronous_commit = off"))
+    with storage.exclusive() as transaction:
+        assert transaction._session.script(show) == [["on"]]
+    assert storage._writer.ask(lambda session: session.script(show)) == [["off"]]
