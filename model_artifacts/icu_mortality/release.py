@@ -3,12 +3,12 @@
 Owns the marks `@…@` of `manifest.template.toml`, so that no figure in the manifest is typed by hand.
 """
 
-import hashlib
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
+
+from model_artifacts.training.release import file_digest, fill_template
 
 FOLDER = Path(__file__).parent
 LEAST_TOLERANCE = 1e-3
@@ -18,15 +18,7 @@ LEAST_TOLERANCE = 1e-3
 def fill_manifest(folder: Path) -> None:
     """Makes `manifest.toml` from its template, `metrics.json`, `model.onnx` and the listed files."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    text = (folder / "manifest.template.toml").read_text(encoding="utf-8")
-    for mark, value in marks(metrics, folder).items():
-        if f"@{mark}@" not in text:
-            raise ValueError(f"manifest template: expected the mark {mark}, got none")
-        text = text.replace(f"@{mark}@", value)
-    left = re.findall(r"@[\w.-]+@", text)
-    if left:
-        raise ValueError(f"manifest template: marks without a value: {left}")
-    (folder / "manifest.toml").write_text(text, encoding="utf-8")
+    fill_template(folder, marks(metrics, folder))
 
 
 def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -35,8 +27,8 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
     bounds, held_out = metrics["conformal"]["released"], metrics["conformal"]["held_out"]
     low, middle, high = metrics["bands"]
     return {
-        "model.onnx": _digest(folder / "model.onnx"),
-        "variables.toml": _digest(FOLDER / "variables.toml"),
+        "model.onnx": file_digest(folder / "model.onnx"),
+        "variables.toml": file_digest(FOLDER / "variables.toml"),
         "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * gap):.1e}",
         "novelty-threshold": f"{metrics['novelty']['threshold']:.4g}",
         "event-bound": f"{bounds['event']:.6g}",
@@ -63,7 +55,3 @@ def _range(estimate: dict[str, float]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share < math.nextafter(0.1, 0) else f"{100 * share:.0f} %"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

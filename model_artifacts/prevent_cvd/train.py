@@ -14,7 +14,6 @@ calculator when no ZIP code is given. The selection happens inside the graph, by
 """
 
 import csv
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from model_artifacts.prevent_cvd.columns import COLUMNS, MEASURED, REFERENCE
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
+from model_artifacts.training.release import file_digest
 
 FOLDER = Path(__file__).parent
 VARIANTS = ("base", "hba1c", "uacr", "full")
@@ -236,15 +236,14 @@ def sign_off(path: Path) -> None:
     """Writes the digests of the graph and of the files that decide the answer into the manifest."""
     manifest = FOLDER / "manifest.toml"
     text = re.sub(
-        r'^sha256 = "[^"]*"', f'sha256 = "{_digest(path)}"', manifest.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r'^sha256 = "[^"]*"',
+        f'sha256 = "{file_digest(path)}"',
+        manifest.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
     listed = re.compile(r'^"([\w.]+)" = "[^"]*"$', re.MULTILINE)
-    text = listed.sub(lambda found: f'"{found[1]}" = "{_digest(FOLDER / found[1])}"', text)
+    text = listed.sub(lambda found: f'"{found[1]}" = "{file_digest(FOLDER / found[1])}"', text)
     manifest.write_text(text, encoding="utf-8")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 Owns the marks `@…@` of `manifest.template.toml`, so that no figure in the manifest is typed by hand.
 """
 
-import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from model_artifacts.training.release import file_digest, fill_template
 
 LEAST_TOLERANCE = 0.05
 """mg/week; a gap that no card could show (it gives a tenth)."""
@@ -17,15 +17,7 @@ LISTED = ("warfarin.toml", "history.toml", "heart_failure.toml", "diabetes.toml"
 def fill_manifest(folder: Path) -> None:
     """Makes `manifest.toml` from its template, `metrics.json`, `model.onnx` and the listed files."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    text = (folder / "manifest.template.toml").read_text(encoding="utf-8")
-    for mark, value in marks(metrics, folder).items():
-        if f"@{mark}@" not in text:
-            raise ValueError(f"manifest template: expected the mark {mark}, got none")
-        text = text.replace(f"@{mark}@", value)
-    left = re.findall(r"@[\w.-]+@", text)
-    if left:
-        raise ValueError(f"manifest template: marks without a value: {left}")
-    (folder / "manifest.toml").write_text(text, encoding="utf-8")
+    fill_template(folder, marks(metrics, folder))
 
 
 def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -34,7 +26,7 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
     black = next(group for group in metrics["subgroups"] if group["group"] == "black")
     error, equation = metrics["model"]["mean_absolute_error"], metrics["rivals"]["iwpc_equation"]["mean_absolute_error"]
     return {
-        **{name: _digest(folder / name) for name in ("model.onnx", *LISTED)},
+        **{name: file_digest(folder / name) for name in ("model.onnx", *LISTED)},
         "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * metrics['run']['graph']['completeness_gap_max']):.2g}",
         "novelty-threshold": f"{metrics['novelty']['threshold']:.4g}",
         "people": f"{metrics['cohort']['people']:,}",
@@ -48,7 +40,3 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
         "error-black": f"{black['mean_absolute_error']['estimate']:.1f}",
         "black": f"{black['n']:,}",
     }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

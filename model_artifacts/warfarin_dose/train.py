@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from model_artifacts.runtime import ReleasedModel
 from model_artifacts.training.dose_fit import (
     Features,
     Fitted,
@@ -30,10 +31,10 @@ from model_artifacts.training.dose_fit import (
 )
 from model_artifacts.training.dose_model import Layout
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
+from model_artifacts.training.release import renew_examples
 from model_artifacts.warfarin_dose.cohort import Cohort, read_cohort
 from model_artifacts.warfarin_dose.columns import COLUMNS, CYP2C9, INDEX, RACES, SLOTS, VKORC1
 from model_artifacts.warfarin_dose.equations import clinical_dose, pharmacogenetic_dose
-from model_artifacts.warfarin_dose.expected import renew_examples
 from model_artifacts.warfarin_dose.release import fill_manifest
 from model_artifacts.warfarin_dose.report import HeldOut, make_report, write_metrics
 
@@ -176,7 +177,7 @@ def main() -> None:
     }
     write_metrics(make_report(held, run), FOLDER / "metrics.json")
     fill_manifest(FOLDER)
-    renew_examples()
+    renew_examples(ReleasedModel.load("model_artifacts.warfarin_dose"), FOLDER / "examples")
 
 
 def _some_masked(features: Features) -> npt.NDArray[np.float32]:
