@@ -14,10 +14,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -40,6 +42,8 @@ _PATIENCE_S = 40.0
 _AT_ONCE = 2
 _SEED = 4711
 _DIED = 1
+# Whoever starts a process collects the exit codes of all that ended, and a code can be read once: two threads lose one.
+_PROCESSES = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -138,19 +142,19 @@ def _run_writer(folder: Path, fault: Fault | None) -> Outcome:
     context = ForkServerContext()
     context.set_forkserver_preload([__name__])
     process = context.Process(target=_write, args=(_config(folder / "log"), spoken), daemon=True)
-    process.start()
+    with _PROCESSES:
+        process.start()
     assert process.pid is not None
     try:
         wait_until_stopped(process.pid)
         with traced(process.pid, trace, fault=fault):
-            process.join(_PATIENCE_S)
+            wait([process.sentinel], _PATIENCE_S)
     finally:
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            hung = True
-        else:
-            hung = False
+        with _PROCESSES:
+            hung = process.exitcode is None
+            if hung:
+                process.kill()
+                process.join()
     outcome = _read_outcome(spoken, trace)
     outcome.exit_code = None if hung else process.exitcode
     return outcome
