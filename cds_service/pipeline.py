@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -29,6 +29,8 @@ from cds_service.risk_assessment import record_risk
 from cds_service.services import CdsService
 from cds_service.suggestions import Action, proposed_changes, without_drafted
 from cds_service.ward import fingerprint, may_be_quieted, quiet_key
+from fhir_adapters.mappings.draft_order import read_drafts
+from fhir_adapters.queries import Query
 from model_artifacts.assessment import Abstention, Finding, Prediction
 from model_artifacts.runtime import Assessed
 
@@ -258,7 +260,7 @@ def _system_actions(call: Call, judged: Judged) -> tuple[Action, ...]:
 
 def _gather(call: Call, desk: Desk) -> Gathered:
     try:
-        gathered = gather(call.request, call.service.queries, partial(desk.fetch, call.access), call.received_at)
+        gathered = gather(call.request, _wanted(call), partial(desk.fetch, call.access), call.received_at)
     except MissingDataError as missing:
         call.watch.lap("gather")
         _record(call, desk, missing, "missing-data")
@@ -269,6 +271,12 @@ def _gather(call: Call, desk: Desk) -> Gathered:
         raise
     call.watch.lap("gather")
     return gathered
+
+
+def _wanted(call: Call) -> Sequence[Query]:
+    """What has to be gathered: nothing of the patient, where the drafts are no business of the model's."""
+    drafts = read_drafts((resource.document, resource.selected) for resource in call.request.context.resources)
+    return call.service.queries if call.service.model.concerned_by(drafts) else ()
 
 
 def _record(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -20,6 +20,7 @@ from typing import NamedTuple
 from fhir_adapters.codes import ICD9CM, ICD10, ICD10CM, SNOMED, Code, in_category
 from fhir_adapters.instants import Interval
 from fhir_adapters.mappings.condition import ConditionEntry
+from fhir_adapters.mappings.draft_order import DraftOrder
 from fhir_adapters.mappings.encounter import EncounterEntry
 from fhir_adapters.record import PatientRecord
 from model_artifacts.assessment import AbstentionReason
@@ -61,10 +62,17 @@ def unmet_criteria(
 ) -> tuple[AbstentionReason, ...]:
     """The reasons why this patient is outside the model's population, none if inside.
 
-    Without the Patient resource there is one reason for everything it would tell: to call the patient deceased, or of
-    the wrong age, because nobody sent the resource would be untrue.
+    Where the drafts are none of the model's business, that is the one reason. Without the Patient resource there is one reason
+    for everything it would tell: to call the patient deceased, or of the wrong age, because nobody sent the resource would be
+    untrue.
     """
-    if record.patient is None and not _has_nothing_to_say(manifest, folder, record, as_of):
+    if not concerned_by(manifest, folder, record.drafts):
+        return tuple(
+            AbstentionReason(f"outside-population:{criterion.kind}", criterion.text, silent=True)
+            for criterion in _of_drafts(manifest)
+            if not _drafted(criterion, folder, record.drafts)
+        )
+    if record.patient is None:
         text = "the data sent hold no Patient resource, so age, sex and whether the patient is alive are unknown"
         return (AbstentionReason("outside-population:patient-unknown", text),)
     return tuple(
@@ -76,10 +84,16 @@ def unmet_criteria(
     )
 
 
-def _has_nothing_to_say(manifest: ModelManifest, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
-    """Whether the drafts alone tell that the model has no business here, whoever the patient is."""
-    drafted = [item for item in manifest.population.criteria if item.kind == "drafted-drug" and item.silent]
-    return not all(_check_drafted_drug(item, folder, record, as_of) for item in drafted)
+def concerned_by(manifest: ModelManifest, folder: Path, drafts: Sequence[DraftOrder]) -> bool:
+    """Whether a model that speaks of one drug alone has any business here, by the draft orders; others always have.
+
+    Where it has none, nothing of the patient needs to be read.
+    """
+    return all(_drafted(criterion, folder, drafts) for criterion in _of_drafts(manifest))
+
+
+def _of_drafts(manifest: ModelManifest) -> list[Criterion]:
+    return [item for item in manifest.population.criteria if item.kind == "drafted-drug" and item.silent]
 
 
 def _text(criterion: Criterion, record: PatientRecord, as_of: datetime) -> str:
@@ -209,8 +223,12 @@ def _check_no_hospital_stay(_criterion: Criterion, _folder: Path, record: Patien
 
 
 def _check_drafted_drug(criterion: Criterion, folder: Path, record: PatientRecord, _as_of: datetime) -> bool:
+    return _drafted(criterion, folder, record.drafts)
+
+
+def _drafted(criterion: Criterion, folder: Path, drafts: Sequence[DraftOrder]) -> bool:
     listed = read_drug_list(folder / (criterion.codes or ""))
-    return any(draft.selected and listed.has(draft) for draft in record.drafts)
+    return any(draft.selected and listed.has(draft) for draft in drafts)
 
 
 def _within(value: float, criterion: Criterion) -> bool:

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from fhir_adapters.mappings.draft_order import DraftOrder
 from fhir_adapters.queries import Query
 from fhir_adapters.record import PatientRecord, build_record
 from fhir_adapters.resources import PatientId
@@ -50,7 +51,7 @@ from model_artifacts.explanation import attribute, check_completeness
 from model_artifacts.finding import absence_words, capitalised, interpret_by_bands
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256, read_manifest
-from model_artifacts.population import unmet_criteria
+from model_artifacts.population import concerned_by, unmet_criteria
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
@@ -133,6 +134,10 @@ class ReleasedModel:
     def queries(self) -> tuple[Query, ...]:
         """The FHIR data the model asks for."""
         return self.inputs.queries()
+
+    def concerned_by(self, drafts: Sequence[DraftOrder]) -> bool:
+        """Whether the model has any business at a call with these draft orders; without it, nothing need be gathered."""
+        return concerned_by(self.manifest, self.folder, drafts)
 
     def assess(self, record: PatientRecord, as_of: datetime, unsure: Sequence[str] = ()) -> Assessed:
         """The model's assessment of `record` as known at `as_of` (aware UTC).

@@ -12,6 +12,7 @@ from fhir.resources.R4B.medicationrequest import MedicationRequest
 from audit.log import AuditLog
 from audit.merkle import LeafIndex
 from cds_service.decision import ReplayPayload
+from cds_service.errors import MissingDataError
 from cds_service.pipeline import answer
 from cds_service.replay import read_recorded, replay
 from cds_service.services import find_service
@@ -91,6 +92,21 @@ def test_warfarin_orders_are_all_that_it_speaks_of(body: bytes, make_desk: MakeD
     assert _answer(make_desk, body)["cards"] == []
     entry = json.loads(audit_log.entry(LeafIndex(0)))
     assert (entry["status"], entry["abstention"]) == ("abstained", ["outside-population:drafted-drug"])
+
+
+def test_warfarin_orders_of_another_drug_need_nothing_of_the_patient(make_desk: MakeDesk, audit_log: AuditLog) -> None:
+    call = json.loads(_body("not-warfarin"))
+    del call["prefetch"]
+    assert _answer(make_desk, json.dumps(call).encode())["cards"] == []
+    entry = json.loads(audit_log.entry(LeafIndex(0)))
+    assert (entry["abstention"], entry["request"]["prefetch_missing"]) == (["outside-population:drafted-drug"], [])
+
+
+def test_warfarin_orders_need_what_the_dose_needs(make_desk: MakeDesk) -> None:
+    call = json.loads(_body("genotypes-known"))
+    del call["prefetch"]["conditions"]
+    with pytest.raises(MissingDataError, match="conditions"):
+        _answer(make_desk, json.dumps(call).encode())
 
 
 def test_warfarin_orders_card_says_milligrams_and_no_percentage_points(make_desk: MakeDesk) -> None:
