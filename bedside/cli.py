@@ -26,7 +26,7 @@ VERBS = (
     Verb("serve", "answer CDS Hooks calls", "bedside.serving:fill"),
     Verb("demo", "run Bedside with the pocket EHR on this machine", "bedside.demo:fill"),
     Verb("doctor", "check the installation and configuration", "bedside.doctor:fill"),
-    Verb("model", "the models: list, verify, card", "bedside.models:fill"),
+    Verb("model", "the models: look at them, verify, promote", "bedside.models:fill"),
     Verb("report", "what the log tells: feedback", "bedside.report:fill"),
     Verb("switch", "switch services, models or a tenant off and on, while the service runs", "bedside.switching:fill"),
 )

@@ -1,56 +1,21 @@
-"""`bedside model`: what models there are and whether their folders are as released."""
+"""`bedside model`: the table of its verbs. Imports none of them, so that each costs its own imports only.
+
+A new verb is a module of its own with a function that adds its arguments to a parser, and a line here.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
-from model_artifacts.errors import ModelError
-from model_artifacts.model_card import CARD_FILE, model_card
-from model_artifacts.registry import model_packages
-from model_artifacts.runtime import ReleasedModel
+from audit.commands.verbs import Verb, add_verbs
+
+VERBS = (
+    Verb("list", "installed models and their versions", "bedside.models_installed:fill_list"),
+    Verb("verify", "check every model folder as a start of the service does", "bedside.models_installed:fill_verify"),
+    Verb("card", "print a model's card", "bedside.models_installed:fill_card"),
+)
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the verbs."""
-    model_verbs = parser.add_subparsers(dest="model_verb", required=True, metavar="VERB")
-    model_verbs.add_parser("list", help="installed models and their versions").set_defaults(run=list_models)
-    model_verbs.add_parser("verify", help="check every model folder's digests").set_defaults(run=verify_models)
-    card = model_verbs.add_parser("card", help="print a model's card")
-    card.add_argument("model", choices=tuple(model_packages()))
-    card.add_argument("--write", action="store_true", help="generate MODEL_CARD.md anew from manifest and metrics")
-    card.set_defaults(run=print_card)
-
-
-def list_models(_options: argparse.Namespace) -> int:
-    """Prints id, version, hooks and title of each installed model."""
-    for package in model_packages().values():
-        manifest = ReleasedModel.load(package).manifest
-        sys.stdout.write(f"{manifest.id} {manifest.version}  {', '.join(manifest.hooks)}  {manifest.title}\n")
-    return 0
-
-
-def verify_models(_options: argparse.Namespace) -> int:
-    """Loads each model as the service would; exit code 1 if one is refused."""
-    code = 0
-    for name, package in model_packages().items():
-        try:
-            model = ReleasedModel.load(package)
-        except ModelError as exc:
-            sys.stdout.write(f"{name}: REFUSED: {exc}\n")
-            code = 1
-        else:
-            sys.stdout.write(f"{name}: as released, sha-256 {model.identity.artifact_sha256}\n")
-    return code
-
-
-def print_card(options: argparse.Namespace) -> int:
-    """Prints MODEL_CARD.md of one model, or writes it anew into the model's folder."""
-    model = ReleasedModel.load(model_packages()[options.model])
-    card = model.folder / CARD_FILE
-    if options.write:
-        card.write_text(model_card(model), encoding="utf-8")
-        sys.stdout.write(f"{card} written\n")
-    else:
-        sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
-    return 0
+    add_verbs(parser, "model_verb", VERBS)

@@ -15,7 +15,7 @@ from audit.commands.verbs import Verb
 from audit.heads import keep_head
 from audit.keys import init_keys
 from audit.log import AuditLog, LogConfig, create_log
-from bedside import cli
+from bedside import cli, models
 from bedside.cli import main
 from tests.audit.export.bundles import switch_entry
 from tests.audit.writer import write_entry
@@ -27,9 +27,7 @@ VERBS = [
     ("demo",),
     ("doctor",),
     ("model",),
-    ("model", "list"),
-    ("model", "verify"),
-    ("model", "card"),
+    *(("model", verb.name) for verb in models.VERBS),
     ("audit",),
     ("audit", "init"),
     ("audit", "show"),
@@ -81,7 +79,7 @@ def test_cli_help_and_the_verbs_that_read_the_log_import_nothing_heavy(
     write_entry(log)
     log.close()
     (tmp_path / "patient").write_text("p1")
-    helps = [["--help"], ["audit", "--help"], ["audit", "verify", "--help"]]
+    helps = [["--help"], ["audit", "--help"], ["audit", "verify", "--help"], ["model", "--help"]]
     verbs = ["show", "search", "report", "verify", "fsck", "prove 0", "keys list", "timeline --patient-file patient"]
     reading = [["audit", *verb.split()] for verb in verbs]
     asked = [*helps, *reading, ["model", "list"]]
@@ -98,7 +96,7 @@ def test_cli_help_and_the_verbs_that_read_the_log_import_nothing_heavy(
     assert {"numpy", "onnxruntime"} <= set(told[-1][1])  # what loads a model does need them
 
 
-@pytest.mark.parametrize("verb", [*cli.VERBS, *cli.AUDIT_VERBS], ids=lambda verb: verb.fill)
+@pytest.mark.parametrize("verb", [*cli.VERBS, *cli.AUDIT_VERBS, *models.VERBS], ids=lambda verb: verb.fill)
 def test_cli_every_verb_of_the_tables_is_there(verb: Verb) -> None:
     assert callable(resolve_name(verb.fill))
 

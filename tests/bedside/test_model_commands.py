@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside import models
+from bedside import models_installed
 from bedside.cli import main
 from model_artifacts.runtime import ReleasedModel
 
@@ -17,7 +17,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     name = f"copied_{tmp_path.name}"
     shutil.copytree(Path(str(files("model_artifacts.prevent_cvd"))), tmp_path / name)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(models, "model_packages", lambda: {"prevent_cvd": name})
+    monkeypatch.setattr(models_installed, "model_packages", lambda: {"prevent_cvd": name})
     return tmp_path / name
 
 

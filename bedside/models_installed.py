@@ -1,0 +1,62 @@
+"""`bedside model list | verify | card`: what models there are and whether their folders are as released."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from model_artifacts.errors import ModelError
+from model_artifacts.model_card import CARD_FILE, model_card
+from model_artifacts.registry import model_packages
+from model_artifacts.runtime import ReleasedModel
+
+
+def fill_list(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
+    parser.set_defaults(run=list_models)
+
+
+def fill_verify(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
+    parser.set_defaults(run=verify_models)
+
+
+def fill_card(parser: argparse.ArgumentParser) -> None:
+    """Adds its arguments."""
+    parser.add_argument("model", choices=tuple(model_packages()))
+    parser.add_argument("--write", action="store_true", help="generate MODEL_CARD.md anew from manifest and metrics")
+    parser.set_defaults(run=print_card)
+
+
+def list_models(_options: argparse.Namespace) -> int:
+    """Prints id, version, hooks and title of each installed model."""
+    for package in model_packages().values():
+        manifest = ReleasedModel.load(package).manifest
+        sys.stdout.write(f"{manifest.id} {manifest.version}  {', '.join(manifest.hooks)}  {manifest.title}\n")
+    return 0
+
+
+def verify_models(_options: argparse.Namespace) -> int:
+    """Loads each model as the service would; exit code 1 if one is refused."""
+    code = 0
+    for name, package in model_packages().items():
+        try:
+            model = ReleasedModel.load(package)
+        except ModelError as exc:
+            sys.stdout.write(f"{name}: REFUSED: {exc}\n")
+            code = 1
+        else:
+            sys.stdout.write(f"{name}: as released, sha-256 {model.identity.artifact_sha256}\n")
+    return code
+
+
+def print_card(options: argparse.Namespace) -> int:
+    """Prints MODEL_CARD.md of one model, or writes it anew into the model's folder."""
+    model = ReleasedModel.load(model_packages()[options.model])
+    card = model.folder / CARD_FILE
+    if options.write:
+        card.write_text(model_card(model), encoding="utf-8")
+        sys.stdout.write(f"{card} written\n")
+    else:
+        sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
+    return 0
