@@ -77,10 +77,13 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One condition of the population, evaluated by `population.py`; unmet, the model abstains with `text`."""
 
-    kind: Literal["age", "alive", "no-condition", "icu-stay", "no-hospital-stay", "sex-recorded", "drafted-drug"]
+    kind: (
+        Literal["age", "alive", "sex-recorded", "no-condition", "no-current-condition"]
+        | Literal["icu-stay", "no-hospital-stay", "drafted-drug"]
+    )
     text: str
     at_least: float | None = None
-    at_most: float | None = None
+    at_most: float | None = None  # of a current condition: days since it began
     codes: str | None = None  # file in the model folder holding a code list, of diagnoses or of drugs
     silent: bool = False  # unmet, there is nothing to say: no card, only the log's entry
 
@@ -253,7 +256,7 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
     artifact = manifest.artifact
     names = [output.name for output in manifest.outputs]
     digests = {artifact.file: artifact.sha256, **manifest.files}
-    listing = ("no-condition", "drafted-drug")
+    listing = ("no-condition", "no-current-condition", "drafted-drug")
     code_lists = {item.codes or "" for item in manifest.population.criteria if item.kind in listing}
     units = {output.unit for output in manifest.outputs}
     return [

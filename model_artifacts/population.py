@@ -202,6 +202,24 @@ def _check_no_condition(criterion: Criterion, folder: Path, record: PatientRecor
     return not any(listed.names(condition) for condition in record.conditions if _known_at(condition, as_of))
 
 
+def _check_no_current_condition(criterion: Criterion, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    """One that has abated, or that began too long ago to go on, does not count; one without a date does."""
+    listed = read_code_list(folder / (criterion.codes or ""))
+    return not any(
+        condition.is_active
+        and _known_at(condition, as_of)
+        and _days_since(condition, as_of) <= (criterion.at_most or float("inf"))
+        and listed.names(condition)
+        for condition in record.conditions
+    )
+
+
+def _days_since(condition: ConditionEntry, as_of: datetime) -> float:
+    """Days since it began or was recorded, 0 where neither is known."""
+    since = condition.onset or condition.recorded
+    return 0.0 if since is None else (as_of - since.end) / timedelta(days=1)
+
+
 def _known_at(condition: ConditionEntry, as_of: datetime) -> bool:
     since = condition.onset or condition.recorded
     return since is None or since.start <= as_of
@@ -241,6 +259,7 @@ _CHECKS: dict[str, Callable[[Criterion, Path, PatientRecord, datetime], bool]] =
     "alive": _check_alive,
     "sex-recorded": _check_sex_recorded,
     "no-condition": _check_no_condition,
+    "no-current-condition": _check_no_current_condition,
     "icu-stay": _check_icu_stay,
     "no-hospital-stay": _check_no_hospital_stay,
     "drafted-drug": _check_drafted_drug,

@@ -283,6 +283,31 @@ def test_population_suspected_diagnosis_of_tomorrow_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "outside"),
+    [
+        ({}, True),
+        ({"onsetDateTime": "2026-01-10"}, True),
+        ({"onsetDateTime": "2025-06-01"}, False),  # a year ago: it has ended, though nobody wrote that
+        ({"recordedDate": "2025-06-01"}, False),
+        ({"onsetDateTime": "2025"}, True),  # it may have begun in December
+        ({"clinicalStatus": {"coding": [{"code": "resolved"}]}}, False),
+        ({"onsetDateTime": "2026-01-10", "abatementDateTime": "2026-03-01"}, False),
+        ({"code": {"text": "Pregnant, 12 weeks"}}, True),
+        ({"code": {"coding": [{"system": ICD10CM, "code": "O80"}]}}, False),  # the delivery
+    ],
+)
+def test_population_without_a_current_condition(change: dict[str, Any], outside: bool) -> None:
+    criterion = Criterion("no-current-condition", "a pregnancy is recorded", codes="pregnancy.toml", at_most=310)
+    condition = {
+        "resourceType": "Condition",
+        "subject": {"reference": "Patient/p"},
+        "code": {"coding": [{"system": ICD10CM, "code": "O09.90"}]},
+    }
+    folder = FOLDER.parent / "warfarin_dose"
+    assert _unmet(criterion, _record(condition | change), folder) is outside
+
+
+@pytest.mark.parametrize(
     ("changes", "there"),
     [
         ({"status": "in-progress"}, True),
