@@ -19,3 +19,7 @@ class ArtifactError(ModelError):
 
 class GraphOutputError(ModelError):
     """The graph answered with something that must not reach a clinician (not a number, out of range, unexplained)."""
+
+
+class ReferenceFileError(ModelError):
+    """`reference.json` cannot be read, contradicts itself, or doesn't fit the model it lies beside."""
