@@ -1,0 +1,209 @@
+"""The four ways to draw of the model card's plots: lines, a reliability curve, a forest of intervals, and bars.
+
+Each gives one SVG of `plot_axes.WIDTH`; positions follow from its Axes alone, so a known number lands where its axis says.
+To extend: a function of what is to be drawn that ends in `svg`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from model_artifacts.figures import number_words
+from model_artifacts.plot_axes import (
+    LEGEND_LINE,
+    WIDTH,
+    Axes,
+    Point,
+    Scale,
+    bar,
+    below,
+    dot,
+    fitting,
+    legend,
+    line,
+    make_axes,
+    rule,
+    spanned,
+    svg,
+    text,
+    tick_words,
+    whisker,
+)
+
+_ROW = 34  # of a forest or of bars: a line of words, and what is drawn under it
+_STRIP = 34  # the histogram under a reliability curve
+_EDGE = 10
+_WORDS_AND_NUMBER = 150  # what the number at a line's end needs
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a plot is called and what is on it, in words; `key` is unique on a page."""
+
+    key: str
+    title: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line: its name and points (x, y); `low` and `high`, where given, are each point's interval."""
+
+    name: str
+    points: tuple[Point, ...]
+    intervals: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One row of a forest: a figure with its interval and how it is written."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reliable:
+    """One group of people: how many, the mean prediction, and what was seen with its interval."""
+
+    n: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+
+
+def lines_axes(
+    series: Sequence[Series],
+    names: tuple[str, str],
+    x: tuple[float, float] | None = None,
+    y: tuple[float, float] | None = None,
+) -> Axes:
+    """The axes that `draw_lines` uses: the ends given, else round numbers around all points and intervals."""
+    points = [point for each in series for point in each.points]
+    ends = [end for each in series for interval in each.intervals for end in interval]
+    return make_axes(
+        x or spanned(point[0] for point in points), y or spanned([*(point[1] for point in points), *ends]), names
+    )
+
+
+def draw_lines(
+    named: Named,
+    series: Sequence[Series],
+    axes: Axes,
+    reference: tuple[Point, Point] | None = None,
+    marked: bool = False,
+) -> str:
+    """Lines with a legend below; `reference` is a thin line between two points of the data, `marked` puts a dot on each."""
+    drawn = axes.draw()
+    if reference:
+        start, end = axes.place(reference)
+        drawn.append(rule(start, end))
+    for place, each in enumerate(series):
+        drawn.append(line(axes.place(_above(each.points, axes.y.low)), place))
+        drawn += [dot(point, place) for point in axes.place(each.points)] if marked else []
+        for (x, _), (low, high) in zip(each.points, each.intervals, strict=False):
+            drawn.append(whisker((axes.x.at(x), axes.y.at(low)), (axes.x.at(x), axes.y.at(high)), place))
+    top = below(axes)
+    drawn += legend([each.name for each in series], top)
+    return svg(named.key, named.title, named.summary, top + LEGEND_LINE * len(series) + 4, drawn)
+
+
+def _above(points: Sequence[Point], low: float) -> list[Point]:
+    """The line's part above `low`, cut where it crosses: a curve that leaves the frame doesn't run along its edge."""
+    kept: list[Point] = []
+    for place, (x, y) in enumerate(points):
+        before = points[place - 1] if place else None
+        if before is not None and (y < low) != (before[1] < low):
+            share = (low - before[1]) / (y - before[1])
+            kept.append((before[0] + share * (x - before[0]), low))
+        if y >= low:
+            kept.append((x, y))
+    return kept
+
+
+def reliability_axes(groups: Sequence[Reliable], names: tuple[str, str], whole: bool) -> Axes:
+    """Both scales alike; `whole` is the scale of a probability, which begins at 0 and ends at a round number up to 1."""
+    values = [end for group in groups for end in (group.predicted, group.low, group.high)]
+    low, high = spanned(values, 0.0) if whole else spanned(values)
+    ends = (low, min(high, 1.0)) if whole else (low, high)
+    return make_axes(ends, ends, names, height=282)
+
+
+def draw_reliability(named: Named, groups: Sequence[Reliable], axes: Axes, unit: str) -> str:
+    """Points with their intervals beside the diagonal, and beneath how many people had such predictions."""
+    ends = (axes.x.low, axes.x.low), (axes.x.high, axes.x.high)
+    start, end = axes.place(ends)
+    drawn = [*axes.draw(), rule(start, end)]
+    for group in groups:
+        x = axes.x.at(group.predicted)
+        drawn.append(whisker((x, axes.y.at(group.low)), (x, axes.y.at(group.high)), 0))
+        drawn.append(dot((x, axes.y.at(group.observed)), 0))
+    floor = below(axes) + LEGEND_LINE + _STRIP
+    most = max((group.n for group in groups), default=1) or 1
+    width = 6.0
+    drawn.append(
+        text(axes.x.start, below(axes) + 12, f"{unit} by prediction, at most {most:,} at one mark", kind="tick")
+    )
+    for group in groups:
+        height = round(_STRIP * group.n / most, 1)
+        drawn.append(bar((round(axes.x.at(group.predicted) - width / 2, 1), floor - height), width, height))
+    drawn.append(rule((axes.x.start, floor), (axes.x.end, floor)))
+    return svg(named.key, named.title, named.summary, floor + 6, drawn)
+
+
+def forest_scale(rows: Sequence[Interval], reference: float | None) -> Scale:
+    """The scale of `draw_forest`: every interval and the reference are on it."""
+    also = () if reference is None else (reference,)
+    return Scale(*spanned([end for row in rows for end in (row.value, row.low, row.high)], *also), _EDGE, WIDTH - _EDGE)
+
+
+def draw_forest(named: Named, rows: Sequence[Interval], reference: float | None, scale: Scale) -> str:
+    """A line of words and an interval beneath it for each row, with a thin vertical line at the reference."""
+    floor = _ROW * len(rows) + 6
+    drawn = [rule((scale.at(reference), 0), (scale.at(reference), floor))] if reference is not None else []
+    for place, row in enumerate(rows):
+        top = _ROW * place
+        drawn += _labelled(row.label, row.shown, top)
+        drawn.append(whisker((scale.at(row.low), top + 25), (scale.at(row.high), top + 25), 0))
+        drawn.append(dot((scale.at(row.value), top + 25), 0))
+    return svg(named.key, named.title, named.summary, floor + 22, [*drawn, *_ruler(scale, floor)])
+
+
+def draw_bars(named: Named, rows: Sequence[tuple[str, float]], scale: Scale) -> str:
+    """A line of words and a bar from zero beneath it for each row."""
+    floor = _ROW * len(rows) + 6
+    drawn: list[str] = []
+    for place, (label, value) in enumerate(rows):
+        top = _ROW * place
+        drawn += _labelled(label, number_words(value), top)
+        drawn.append(bar((scale.start, top + 20), round(scale.at(value) - scale.start, 1), 9))
+    return svg(named.key, named.title, named.summary, floor + 22, [*drawn, *_ruler(scale, floor)])
+
+
+def bars_scale(rows: Sequence[tuple[str, float]]) -> Scale:
+    """The scale of `draw_bars`: from zero to a round number."""
+    return Scale(0.0, spanned((value for _, value in rows), 0.0)[1], _EDGE, WIDTH - _EDGE)
+
+
+def _labelled(label: str, shown: str, top: float) -> list[str]:
+    return [
+        text(_EDGE, top + 14, fitting(label, WIDTH - 2 * _EDGE - _WORDS_AND_NUMBER)),
+        text(WIDTH - _EDGE, top + 14, shown, "end", "tick"),
+    ]
+
+
+def _ruler(scale: Scale, floor: float) -> Iterable[str]:
+    yield rule((scale.start, floor), (scale.end, floor))
+    for tick in scale.ticks():
+        place = "middle"
+        if math.isclose(scale.at(tick), scale.start):
+            place = "start"
+        elif math.isclose(scale.at(tick), scale.end):
+            place = "end"
+        yield text(scale.at(tick), floor + 15, tick_words(tick), place, "tick")
