@@ -42,14 +42,17 @@ from cds_service.request import HookRequest
 from cds_service.services import CdsService
 from cds_service.suggestions import Action, proposed_changes
 from model_artifacts.assessment import Abstention, AbstentionReason, Finding, Prediction
+from model_artifacts.graph import GraphAnswer
 from model_artifacts.inputs import Evidence
 from model_artifacts.manifest import ModelManifest
-from model_artifacts.runtime import Assessed, GraphAnswer
+from model_artifacts.occlusion import METHOD as OCCLUSION
+from model_artifacts.runtime import Assessed
 
 # Purpose and data to the commitment in one entry, under its patient's key.
 Commit: TypeAlias = Callable[[str, bytes], Digest]
 
-EXPLANATION_METHOD = "integrated-gradients"
+EXPLANATION_METHODS = {"graph": "integrated-gradients", "occlusion": OCCLUSION}
+"""As the leaf names them, by the manifest's explainer."""
 SERVICE_VERSION = "1"
 STAFF = frozenset({"Practitioner", "PractitionerRole"})  # users of any other type are patients, or stand for one
 # SMART App Launch 2.2, scopes v1 and v2 for what Bedside may read. Search parameters, other types and contexts are left out:
@@ -310,7 +313,7 @@ def _abstention_codes(decision: Decision) -> tuple[str, ...]:
 def _explanation(decision: Decision) -> Explanation | None:
     if decision.assessed is None or decision.assessed.answer is None:
         return None
-    return leaf_explanation(decision.assessed.answer, partial(_commit, decision))
+    return leaf_explanation(decision.service.model.manifest, decision.assessed.answer, partial(_commit, decision))
 
 
 def _commit(decision: Decision, purpose: str, data: bytes) -> Digest:
@@ -341,9 +344,10 @@ def leaf_output(finding: Finding, *, predicted: bool) -> Output:
     return Output(finding.code.rpartition(":")[2] if predicted else None, finding.code)
 
 
-def leaf_explanation(answer: GraphAnswer, commit: Commit) -> Explanation:
+def leaf_explanation(manifest: ModelManifest, answer: GraphAnswer, commit: Commit) -> Explanation:
     """What the leaf says of how the answer came about."""
-    return Explanation(EXPLANATION_METHOD, commit("explanation", answer.attributions.tobytes()))
+    method = EXPLANATION_METHODS[manifest.artifact.explainer]
+    return Explanation(method, commit("explanation", answer.attributions.tobytes()))
 
 
 def leaf_card(card: Mapping[str, Any], commit: Commit) -> CardShown:

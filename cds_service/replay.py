@@ -44,9 +44,10 @@ from cds_service.risk_assessment import record_risk
 from model_artifacts.archive import KeptModel
 from model_artifacts.assessment import Abstention, Assessment, Finding, Prediction
 from model_artifacts.errors import ModelError
+from model_artifacts.graph import GraphAnswer
 from model_artifacts.inputs import ModelInputs
 from model_artifacts.manifest import ModelManifest
-from model_artifacts.runtime import GraphAnswer, ReleasedModel
+from model_artifacts.runtime import ReleasedModel
 
 Outcome = Literal[
     "reproduced",
@@ -215,7 +216,7 @@ def _against_answer(recorded: Recorded, answer: GraphAnswer, manifest: ModelMani
         ("model.id", model and model.id, manifest.id),
         ("model.version", model and model.version, manifest.version),
         ("model.thresholds", model and model.thresholds, leaf_thresholds(manifest)),
-        ("explanation", entry.explanation, leaf_explanation(answer, recorded.commit)),
+        ("explanation", entry.explanation, leaf_explanation(manifest, answer, recorded.commit)),
     )
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import onnxruntime
 
 from model_artifacts.errors import ArtifactError
+from model_artifacts.graph import Arrays, GraphAnswer, run_graph
 from model_artifacts.manifest import ModelManifest, Sha256
-from model_artifacts.runtime import Arrays, GraphAnswer, ReleasedModel, open_graph, run_graph
+from model_artifacts.runtime import ReleasedModel, open_graph
 
 MANIFEST, CARD = "manifest.toml", "MODEL_CARD.md"
 
@@ -34,7 +35,7 @@ class KeptModel:
 
     def run(self, arrays: Arrays) -> GraphAnswer:
         """The graph's raw answer for one patient's tensors."""
-        return run_graph(self.session, arrays)
+        return run_graph(self.session, arrays, self.manifest)
 
 
 def keep_model(model: ReleasedModel, archive: Path) -> Path:

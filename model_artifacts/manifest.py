@@ -12,7 +12,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path, PurePosixPath
-from typing import Literal, NewType
+from typing import Literal, NewType, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,8 @@ Indicator = Literal["info", "warning", "critical"]
 
 OPSETS = range(17, 24)
 """The ONNX opsets accepted: what the pinned onnxruntime runs and our exporter writes."""
+MOST_EXACT, MOST_PERMUTATIONS = 12, 512
+"""Bounds of what one call may ask of a graph: 4,096 coalitions, or 512 orders both ways."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,6 +51,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     completeness_tolerance: float = 1e-3  # probability; above it a decision is refused
     novelty_threshold: float | None = None
     file: str = "model.onnx"
+    explainer: Literal["graph", "occlusion"] = "graph"  # "occlusion": the graph gives outputs only; see `Occlusion`
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,11 +114,35 @@ class Conformal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
 
 
+BaselineValue: TypeAlias = float | Literal["missing"]
+
+
+class Occlusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a graph that gives outputs only is explained: `occlusion.py`. All that decides which rows it is asked is here.
+
+    Attributes:
+        output: the graph's output that holds the manifest's outputs, of shape (rows, columns) or (rows,).
+        columns: the column of each of the manifest's outputs there.
+        baseline: of each input in its order, a number or "missing"; of an input of several positions, a list.
+        budget_ms: for prediction and explanation on one thread. Tests hold it, not a clock: a decision must be repeatable.
+        permutations: orders of the inputs, each walked forwards and backwards.
+        exact_up_to: where no more inputs differ from the baseline, all their combinations are asked.
+    """
+
+    output: str
+    columns: tuple[int, ...]
+    baseline: dict[str, BaselineValue | tuple[BaselineValue, ...]]
+    budget_ms: float
+    permutations: int = 32
+    exact_up_to: int = 8
+
+
 class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the attributions are measured against, in words."""
 
     baseline: str
     unit: Literal["probability", "mg/wk"] = "probability"
+    occlusion: Occlusion | None = None  # needed by explainer "occlusion", and by no other
 
 
 class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,6 +298,7 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
         *_band_rules([band.at_least for band in manifest.bands]),
         (artifact.opset in OPSETS, f"opset {artifact.opset} is not in {OPSETS.start}–{OPSETS.stop - 1}"),
         (artifact.members >= 1, "members must be at least 1"),
+        *_occlusion_rules(manifest),
         (0 < artifact.completeness_tolerance < 1, "completeness_tolerance must be above 0 and below 1"),
         (all(map(_SHA256.fullmatch, digests.values())), "every sha256 must be 64 hexadecimal digits"),
         (all(map(_lies_inside, digests)), "files must lie in the model's own folder"),
@@ -283,6 +311,21 @@ def _band_rules(bounds: list[float]) -> list[tuple[bool, str]]:
         (bool(bounds) and bounds[0] == 0.0, "the first band must begin at 0"),
         (bounds == sorted(set(bounds)), "bands must ascend"),
         (all(0 <= bound < 1 for bound in bounds), "band bounds must be probabilities below 1"),
+    ]
+
+
+def _occlusion_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
+    occlusion = manifest.explanation.occlusion
+    wanted = manifest.artifact.explainer == "occlusion"
+    if occlusion is None or not wanted:
+        return [(occlusion is None and not wanted, 'explainer "occlusion" and explanation.occlusion need each other')]
+    return [
+        (len(occlusion.columns) == len(manifest.outputs), "occlusion.columns must name a column for each output"),
+        (all(column >= 0 for column in occlusion.columns), "occlusion.columns must not be negative"),
+        (bool(occlusion.baseline), "occlusion.baseline must name every input"),
+        (1 <= occlusion.permutations <= MOST_PERMUTATIONS, f"occlusion.permutations must be 1 to {MOST_PERMUTATIONS}"),
+        (0 <= occlusion.exact_up_to <= MOST_EXACT, f"occlusion.exact_up_to must be 0 to {MOST_EXACT}"),
+        (occlusion.budget_ms > 0, "occlusion.budget_ms must be above 0"),
     ]
 
 

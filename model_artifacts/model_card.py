@@ -18,6 +18,7 @@ from model_artifacts.input_description import age_words, describe_inputs, descri
 from model_artifacts.manifest import ModelManifest
 from model_artifacts.metric_tables import Blocks, bullets, grid_names, print_sections, table
 from model_artifacts.metrics import Kind, Section, read_metrics
+from model_artifacts.occlusion import method_words
 from model_artifacts.runtime import ReleasedModel
 
 CARD_FILE = "MODEL_CARD.md"
@@ -174,16 +175,19 @@ def _uncertainty(facts: _Facts) -> Blocks:
 
 def _explanation(facts: _Facts) -> Blocks:
     artifact, manifest = facts.manifest.artifact, facts.manifest
-    explained = next(output.label for output in manifest.outputs if output.name == artifact.explained)
-    method = (
-        f"Integrated gradients of the output “{explained}” in {artifact.integration_steps} steps, computed inside the graph, "
-        f"in {_unit(manifest)}."
-    )
+    method = method_words(manifest) if artifact.explainer == "occlusion" else _gradients_words(manifest)
     check = (
         "The contributions add up to the estimate minus the baseline's. They are added up again on every call, "
         f"and a gap above {artifact.completeness_tolerance:g} means that nothing is shown."
     )
     return [method, f"Compared with {manifest.explanation.baseline}.", check]
+
+
+def _gradients_words(manifest: ModelManifest) -> str:
+    return (
+        f"Integrated gradients of the output “{manifest.outputs[manifest.explained_index].label}” in "
+        f"{manifest.artifact.integration_steps} steps, computed inside the graph, in {_unit(manifest)}."
+    )
 
 
 def _unit(manifest: ModelManifest) -> str:

@@ -1,4 +1,4 @@
-"""Load a released model and assess a patient with it: the only user of onnxruntime.
+"""Load a released model and assess a patient with it.
 
 Loading, in this order, so that no byte of an unknown graph is ever parsed:
  (1) the manifest is read strictly;
@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,44 +48,12 @@ from model_artifacts.assessment import (
 from model_artifacts.errors import ArtifactError, GraphOutputError
 from model_artifacts.explanation import attribute, check_completeness
 from model_artifacts.finding import absence_words, capitalised, interpret_by_bands
+from model_artifacts.graph import Arrays, GraphAnswer, check_signature, open_session, run_graph
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256, read_manifest
 from model_artifacts.population import concerned_by, unmet_criteria
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
-
-REQUIRED_OUTPUTS = ("probability", "members", "attributions", "baseline_probability", "completeness_gap")
-"""By these names whatever the outputs are: where the manifest gives a unit, "probability" holds quantities in it."""
-OPTIONAL_OUTPUTS = ("novelty", "interval")
-
-
-@dataclass(frozen=True, slots=True)
-class GraphAnswer:
-    """One patient's raw answer of the graph; the arrays have lost their batch axis.
-
-    Attributes:
-        probability: (k,) float32.
-        members: (m, k) float32.
-        attributions: (a,) float32.
-        baseline: float32 scalar array.
-        novelty: float32 scalar array or None.
-        interval: (k, 2) float32, low and high, or None.
-    """
-
-    probability: npt.NDArray[np.float32]
-    members: npt.NDArray[np.float32]
-    attributions: npt.NDArray[np.float32]
-    baseline: npt.NDArray[np.float32]
-    novelty: npt.NDArray[np.float32] | None
-    interval: npt.NDArray[np.float32] | None = None
-
-    def digest(self) -> Sha256:
-        """SHA-256 over every output's bytes: equal digests mean equal answers, bit for bit."""
-        optional = (self.novelty, self.interval)
-        parts = [self.probability, self.members, self.attributions, self.baseline]
-        parts += [part for part in optional if part is not None]
-        return Sha256(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +126,7 @@ class ReleasedModel:
 
     def run(self, arrays: Arrays) -> GraphAnswer:
         """The graph's raw answer for one patient's tensors; also what replaying a decision calls."""
-        return run_graph(self.session, arrays)
+        return run_graph(self.session, arrays, self.manifest)
 
     def conclude(self, answer: GraphAnswer, inputs: ModelInputs) -> Assessment:
         """The assessment that follows from a raw answer: checks (8), novelty (9), prediction (10).
@@ -207,24 +174,9 @@ def open_graph(folder: Path) -> tuple[ModelManifest, Sha256, onnxruntime.Inferen
     """
     manifest, manifest_sha256 = read_manifest(folder)  # (1) (2)
     graph = _verified_files(folder, manifest)  # (3)
-    session = _open_session(manifest, graph)  # (4)
-    _check_signature(manifest, session)  # (5)
+    session = open_session(manifest, graph)  # (4)
+    check_signature(manifest, session)  # (5)
     return manifest, manifest_sha256, session
-
-
-def run_graph(session: onnxruntime.InferenceSession, arrays: Arrays) -> GraphAnswer:
-    """The raw answer for one patient's tensors."""
-    names = [output.name for output in session.get_outputs()]
-    raw = dict(zip(names, session.run(None, dict(arrays)), strict=True))
-    novelty = raw["novelty"][0] if "novelty" in raw else None
-    return GraphAnswer(
-        raw["probability"][0],
-        raw["members"][0],
-        raw["attributions"][0],
-        raw["baseline_probability"][0],
-        None if novelty is None else np.asarray(novelty),
-        raw["interval"][0] if "interval" in raw else None,
-    )
 
 
 def _verified_files(folder: Path, manifest: ModelManifest) -> bytes:
@@ -246,27 +198,15 @@ def _verified_file(folder: Path, name: str, expected: str, model_id: str) -> byt
     return data
 
 
-def _open_session(manifest: ModelManifest, graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # one request, one core: workers scale by process
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:
-        raise ArtifactError(f"graph of model {manifest.id} does not load: {exc}", model_id=manifest.id) from exc
-
-
-def _check_signature(manifest: ModelManifest, session: onnxruntime.InferenceSession) -> None:
-    declared = {item.name: item.shape for item in manifest.artifact.inputs}
-    actual = {item.name: tuple(item.shape[1:]) for item in session.get_inputs()}
-    if declared != actual:
-        message = f"graph inputs of model {manifest.id}: expected {declared}, got {actual}"
+def _check_baseline(manifest: ModelManifest, nobody: ModelInputs) -> None:
+    """The manifest's baseline names the inputs in the order in which the graph's attributions explain them."""
+    if manifest.explanation.occlusion is None:
+        return
+    names = {group: item.name for item, group in zip(nobody.evidence, nobody.slots, strict=True) if group}
+    expected, got = [names[group] for group in sorted(names)], list(manifest.explanation.occlusion.baseline)
+    if expected != got or sorted(names) != [(place,) for place in range(len(names))]:
+        message = f"occlusion baseline of model {manifest.id}: expected {', '.join(expected)}, got {', '.join(got)}"
         raise ArtifactError(message, model_id=manifest.id)
-    missing = set(REQUIRED_OUTPUTS) - {item.name for item in session.get_outputs()}
-    if missing:
-        raise ArtifactError(f"graph of model {manifest.id} lacks outputs {sorted(missing)}", model_id=manifest.id)
 
 
 def _check_essential(manifest: ModelManifest, inputs: InputSpec) -> None:
@@ -276,6 +216,7 @@ def _check_essential(manifest: ModelManifest, inputs: InputSpec) -> None:
     if unknown:
         message = f"essential input {', '.join(unknown)} of model {manifest.id} is none of {', '.join(names)}"
         raise ArtifactError(message, model_id=manifest.id)
+    _check_baseline(manifest, nobody)
 
 
 def _interpreter(package: str, folder: Path) -> Interpreter:

@@ -22,15 +22,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_adapters.record import PatientRecord
-from model_artifacts import runtime
+from model_artifacts import graph
 from model_artifacts.assessment import Abstention, Assessment, Prediction
 from model_artifacts.errors import ArtifactError
 from model_artifacts.examples import example_record
+from model_artifacts.graph import OPTIONAL_OUTPUTS, REQUIRED_OUTPUTS
 from model_artifacts.input_description import describe_inputs
 from model_artifacts.manifest import read_manifest
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
-from model_artifacts.runtime import OPTIONAL_OUTPUTS, REQUIRED_OUTPUTS, Assessed, ReleasedModel
+from model_artifacts.runtime import Assessed, ReleasedModel
 
 ROOT = Path(__file__).parents[1]
 MAX_FILE_BYTES = 10_000_000
@@ -140,7 +141,7 @@ def test_every_model_with_one_flipped_bit_is_refused_before_its_graph_is_parsed(
     data[len(data) // 2] ^= 1
     altered.write_bytes(data)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(runtime.onnxruntime, "InferenceSession", parse)
+    monkeypatch.setattr(graph.onnxruntime, "InferenceSession", parse)
     with pytest.raises(ArtifactError, match=f"file {re.escape(file)} of model {name} is altered"):
         ReleasedModel.load(package)
     assert f"{package}.inputs" not in sys.modules
