@@ -13,9 +13,9 @@ Every kind begins with its id (the idempotency key), the time, the state of the 
 Kinds share no base on purpose: an edit to one must not reach another.
 
 This module has the kinds about patients' care, and reads and writes all kinds; `entry_operations` has those about the log
-and the service, `entry_custody` those about who looked and what was erased. A new kind is one struct with a new tag, a
-place in `Entry`, and a golden entry in the tests. A kind that has been released is never edited: its successor is `/v2`.
-Verifiers hash stored bytes and never write an entry anew. Pure.
+and the service, `entry_monitoring` those about how models do, `entry_custody` those about who looked and what was erased. A
+new kind is one struct with a new tag, a place in `Entry`, and a golden entry in the tests. A kind that has been released is
+never edited: its successor is `/v2`. Verifiers hash stored bytes and never write an entry anew. Pure.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from typing import TypeAlias
 import msgspec
 
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_monitoring import AlarmEntry, SketchEntry
 from audit.entry_operations import (
     AnchorEntry,
     ConfigEntry,
@@ -197,6 +198,8 @@ Entry: TypeAlias = (
     | AccessEntry
     | ErasureEntry
     | HoldEntry
+    | SketchEntry
+    | AlarmEntry
 )
 
 

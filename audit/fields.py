@@ -21,3 +21,4 @@ LogOrigin: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x2a\x2c-\x7e]{1,255
 CheckpointText: TypeAlias = Annotated[str, Meta(pattern=r"^[\x0a\x20-\x7e\u2014]{1,8192}\Z")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 VerifierKeyText: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,512}\Z")]
+Millionths: TypeAlias = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]  # of a figure: entries hold no fractions

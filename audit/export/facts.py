@@ -9,6 +9,7 @@ from datetime import datetime
 
 from audit.entry import DecisionEntry, Entry, FeedbackEntry
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_monitoring import AlarmEntry, SketchEntry
 from audit.entry_operations import (
     AnchorEntry,
     ConfigEntry,
@@ -78,6 +79,10 @@ def _facts(entry: Entry) -> Facts:
             )
         case AccessEntry() | ErasureEntry() | HoldEntry():
             return _custody_facts(entry)
+        case SketchEntry():
+            return Facts("sketch", ORDINARY, "count", entry.status)
+        case AlarmEntry():
+            return _alarm_facts(entry)
         case _:
             return _operation_facts(entry)
 
@@ -91,6 +96,13 @@ def _custody_facts(entry: AccessEntry | ErasureEntry | HoldEntry) -> Facts:
             return Facts("erasure", CHANGE, "erase", person=entry.requested_by, reason=entry.reason)
         case HoldEntry():
             return Facts("hold", CHANGE, entry.action, person=entry.requested_by, reason=entry.reason)
+
+
+def _alarm_facts(entry: AlarmEntry) -> Facts:
+    reason = f"{entry.measure}:{entry.of}"
+    if entry.action == "raise":
+        return Facts("alarm", GRAVE, entry.action, "failed", reason=reason)
+    return Facts("alarm-over", CHANGE, entry.action, reason=reason)
 
 
 def _operation_facts(

@@ -7,8 +7,8 @@ hash and tree size, and the inclusion proof where one was asked for. So a copy i
 against the log (`copies`), and sending it again finds the first copy (`push`).
 
 `meta.profile` names what an event conforms to and nothing else: a failed query, a hook call without a patient or the erasure
-of several patients have the shape and not the claim. A new entry kind is a function in `fhir_decisions` or
-`fhir_operations`, and a line in `_events`.
+of several patients have the shape and not the claim. A new entry kind is a function in `fhir_decisions`, `fhir_operations` or
+`fhir_monitoring`, and a line in `_events`.
 """
 
 import base64
@@ -17,6 +17,7 @@ from typing import Any
 
 from audit.entry import DecisionEntry, FeedbackEntry
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_monitoring import AlarmEntry, SketchEntry
 from audit.entry_operations import (
     AnchorEntry,
     ConfigEntry,
@@ -29,6 +30,7 @@ from audit.entry_operations import (
 )
 from audit.export.fhir_codes import LOG_EXTENSION, LOG_RECORD, OBSERVATION_VALUE, RESOURCE_TYPE, SOURCE_TYPE, Code
 from audit.export.fhir_decisions import decision_events, feedback_events
+from audit.export.fhir_monitoring import alarm_events, sketch_events
 from audit.export.fhir_operations import (
     access_events,
     anchor_events,
@@ -156,5 +158,9 @@ def _events(record: LogRecord) -> tuple[Event, ...]:  # noqa: C901 - one line fo
             return verify_events(origin, entry)
         case GapEntry() as entry:
             return gap_events(origin, entry)
+        case SketchEntry() as entry:
+            return sketch_events(origin, entry)
+        case AlarmEntry() as entry:
+            return alarm_events(origin, entry)
         case None:
             return other_events(origin, record.header.type, record.header.id)

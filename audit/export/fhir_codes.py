@@ -115,6 +115,9 @@ _DISPLAYS: dict[str, dict[str, str]] = {
         "access": "Log looked at",
         "erasure": "Patients erased",
         "hold": "Legal hold placed or released",
+        "sketch": "Model's inputs and outputs counted",
+        "alarm": "Model left the bounds of its manifest",
+        "alarm-over": "Model is within the bounds of its manifest again",
         "other": "Entry of a kind unknown to this exporter",
     },
 }

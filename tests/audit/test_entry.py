@@ -2,6 +2,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
@@ -20,6 +21,7 @@ from audit.entry import (
     read_header,
 )
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_monitoring import AlarmEntry, OutputCounts, SketchedModel, SketchEntry
 from audit.entry_operations import (
     AnchorEntry,
     ConfigEntry,
@@ -112,6 +114,35 @@ OTHER_KINDS: list[Entry] = [
         requested_by=OPERATOR,
         approved_by=None,
     ),
+    SketchEntry(
+        **COMMON,
+        model=SketchedModel("icu_mortality", "2.0.0", DIGEST, DIGEST, DIGEST),
+        status="active",
+        since=TIME,
+        until=TIME,
+        decisions=70,
+        results={"abstained": 3, "answered": 67},
+        abstentions={"too-few-inputs": 3},
+        outside=1,
+        shown=60,
+        alerts=4,
+        counted=51,
+        inputs={"GCS": (20, 30, 1), "age": (51, 0, 0)},
+        outputs={"death": OutputCounts((40, 10, 1), 5_500_000, 3_000_000)},
+    ),
+    AlarmEntry(
+        **COMMON,
+        action="raise",
+        model=SketchedModel("icu_mortality", "2.0.0", DIGEST, DIGEST, None),
+        status="active",
+        measure="psi",
+        of="age",
+        since=TIME,
+        until=TIME,
+        decisions=300,
+        value_e6=-410_000,
+        limit_e6=250_000,
+    ),
 ]
 
 # Golden bytes: a released kind never changes.
@@ -128,6 +159,24 @@ GOLDEN_FEEDBACK = (
     b'{"key_id":"tenant:00000000","sha256":"' + DIGEST.encode() + b'"},"requester":{"issuer":"https://ehr.example",'
     b'"practitioner":null,"role":null,"subject":"north-ehr"},"service":{"id":"prevent-cvd","version":"1"},'
     b'"tenant":"north","time":"2026-03-01T08:00:00.000000Z"}'
+)
+
+_MODEL = b'"model":{"artefact":"%b","id":"icu_mortality","manifest":"%b","reference":%b,"version":"2.0.0"}'
+_DIGEST = DIGEST.encode()
+GOLDEN_SKETCH = (
+    b'{"_t":"sketch/v1","abstentions":{"too-few-inputs":3},"alerts":4,"clock":"synchronised","counted":51,"decisions":70,'
+    b'"id":"0123456789abcdef0123456789abcdef","inputs":{"GCS":[20,30,1],"age":[51,0,0]},'
+    + _MODEL
+    % (_DIGEST, _DIGEST, b'"%b"' % _DIGEST)
+    + b',"outputs":{"death":{"counts":[40,10,1],"sum_e6":5500000,"variance_e6":3000000}},"outside":1,'
+    b'"results":{"abstained":3,"answered":67},"shown":60,"since":"2026-03-01T08:00:00.000000Z","status":"active",'
+    b'"tenant":"north","time":"2026-03-01T08:00:00.000000Z","until":"2026-03-01T08:00:00.000000Z"}'
+)
+GOLDEN_ALARM = (
+    b'{"_t":"alarm/v1","action":"raise","clock":"synchronised","decisions":300,"id":"0123456789abcdef0123456789abcdef",'
+    b'"limit_e6":250000,"measure":"psi",' + _MODEL % (_DIGEST, _DIGEST, b"null") + b',"of":"age",'
+    b'"since":"2026-03-01T08:00:00.000000Z","status":"active","tenant":"north","time":"2026-03-01T08:00:00.000000Z",'
+    b'"until":"2026-03-01T08:00:00.000000Z","value_e6":-410000}'
 )
 
 json_values = st.recursive(
@@ -164,6 +213,23 @@ def test_entry_feedback_has_its_golden_bytes() -> None:
     assert format_entry(OTHER_KINDS[4]) == GOLDEN_FEEDBACK
 
 
+def test_entry_sketch_has_its_golden_bytes() -> None:
+    (sketch,) = [entry for entry in OTHER_KINDS if isinstance(entry, SketchEntry)]
+    assert format_entry(sketch) == GOLDEN_SKETCH
+
+
+def test_entry_alarm_has_its_golden_bytes() -> None:
+    (alarm,) = [entry for entry in OTHER_KINDS if isinstance(entry, AlarmEntry)]
+    assert format_entry(alarm) == GOLDEN_ALARM
+
+
+@pytest.mark.parametrize("name", ["Canary Name", "é", "", "a/b", "x" * 129])
+def test_entry_sketch_takes_no_name_that_could_be_text(name: str) -> None:
+    (sketch,) = [entry for entry in OTHER_KINDS if isinstance(entry, SketchEntry)]
+    with pytest.raises(EntryError):
+        format_entry(msgspec.structs.replace(sketch, inputs={name: (1, 2)}))
+
+
 def test_entry_decision_has_its_golden_bytes(decision) -> None:
     data = format_entry(decision(ID))
     assert data.startswith(b'{"_t":"decision/v1","abstention":[],"cards":[{"indicator":"warning","suggestions":[],')
@@ -186,6 +252,8 @@ def test_entry_header_has_the_facts_an_entry_is_found_by(decision) -> None:
     assert facts["access/v1"] == ("", "", "decrypt", OPERATOR)
     assert facts["erasure/v1"] == ("", "", "", OPERATOR)
     assert facts["gap/v1"] == ("", "", "", "")
+    assert facts["sketch/v1"] == ("", "icu_mortality@2.0.0", "active", "")
+    assert facts["alarm/v1"] == ("", "icu_mortality@2.0.0", "active", "")
 
 
 def test_entry_header_is_read_from_every_kind(decision) -> None:

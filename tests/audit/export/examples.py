@@ -22,6 +22,7 @@ from audit.entry import (
     format_entry,
 )
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
+from audit.entry_monitoring import AlarmEntry, OutputCounts, SketchedModel, SketchEntry
 from audit.entry_operations import (
     AnchorEntry,
     ConfigEntry,
@@ -130,6 +131,7 @@ ERASURE = ErasureEntry(
     approval=digest("approval"),
     retention="ended",
 )
+SKETCHED = SketchedModel("icu_mortality", "2.0.0", digest("artefact"), digest("manifest"), digest("reference"))
 EXAMPLES: Mapping[str, Entry] = {
     "decision": DECISION,
     "feedback": FEEDBACK,
@@ -190,6 +192,35 @@ EXAMPLES: Mapping[str, Entry] = {
     ),
     "verification": VerifyEntry(
         **common("verification"), size=10, root=digest("root"), outcome="valid", first_bad_index=None
+    ),
+    "sketch": SketchEntry(
+        **common("sketch"),
+        model=SKETCHED,
+        status="active",
+        since=TIME,
+        until=TIME,
+        decisions=70,
+        results={"abstained": 3, "answered": 67},
+        abstentions={"too-few-inputs": 3},
+        outside=1,
+        shown=60,
+        alerts=4,
+        counted=51,
+        inputs={"GCS": (20, 30, 1), "age": (51, 0, 0)},
+        outputs={"death": OutputCounts((40, 10, 1), 5_500_000, 3_000_000)},
+    ),
+    "alarm": AlarmEntry(
+        **common("alarm"),
+        action="raise",
+        model=SKETCHED,
+        status="active",
+        measure="psi",
+        of="age",
+        since=TIME,
+        until=TIME,
+        decisions=300,
+        value_e6=410_000,
+        limit_e6=250_000,
     ),
     "gap": GapEntry(**common("gap"), since=TIME, until=TIME, reason="storage", unacknowledged=3),
 }

@@ -18,6 +18,7 @@ PURE = (
     "fhir_decisions",
     "fhir_operations",
     "fhir_auditevent",
+    "fhir_monitoring",
     "provenance",
 )
 NOT_PURE = {
@@ -63,6 +64,13 @@ def test_who_acted_is_a_keyed_digest() -> None:
 
 def test_an_abstention_says_why() -> None:
     assert facts(changed(DECISION, abstention=("too-old", "no-labs"))).reason == "too-old no-labs"
+
+
+def test_an_alarm_is_grave_until_it_is_over() -> None:
+    raised = facts(example("alarm"))
+    over = facts(changed(EXAMPLES["alarm"], action="clear"))
+    assert (raised.event, raised.severity, raised.outcome, raised.reason) == ("alarm", 8, "failed", "psi:age")
+    assert (over.event, over.severity, over.outcome) == ("alarm-over", 6, "")
 
 
 def test_an_unknown_kind_is_notable() -> None:

@@ -180,7 +180,7 @@ def test_a_partial_success_is_not_delivered_and_not_sent_again() -> None:
     collector, waits = Collector(_partial(3, "too old")), Waits()
     with http_server(collector) as url:
         sender = _sender(url, waits, [])
-        with pytest.raises(DeliveryError, match="refused 3 of 14 records"):
+        with pytest.raises(DeliveryError, match="refused 3 of 16 records"):
             sender.send(RECORDS)
     assert len(collector.requests) == 1
 
