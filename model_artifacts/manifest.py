@@ -197,6 +197,23 @@ class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     citation: str
 
 
+class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the figures from service are an alarm; `sketch_judgement.py` says how each is judged, and that chance is none.
+
+    The first four compare with `reference.json`, the last three with outcomes, where a site gives them.
+    """
+
+    psi_alarm: float = 0.25  # population stability index of an input or output; the customary bound for "has shifted"
+    missing_alarm: float = 0.2  # change of the share without a value
+    novelty_alarm: float = 0.1  # share unlike the training data, beyond the reference's own
+    abstention_alarm: float = 0.5  # share of the decisions inside the population in which the model abstained
+    minimum_decisions: int = 200  # fewer are shown and not judged
+    observed_to_expected: tuple[float, float] = (0.8, 1.25)  # events that came, to those predicted
+    calibration_slope: tuple[float, float] = (0.8, 1.25)
+    minimum_events: int = 20  # fewer are shown and not judged
+    frequency: str = ""  # how often somebody is to look, in words; for the model card
+
+
 class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.toml`, whole. `digest` is filled by `read_manifest`."""
 
@@ -221,6 +238,7 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, str] = {}  # further files of the folder that decide the answer, with their SHA-256
     override_reasons: tuple[OverrideReason, ...] = ()
     seeds: tuple[int, ...] = ()
+    monitoring: Monitoring = Monitoring()
     disclosures: dict[
         str, str
     ] = {}  # what only a person can say about the model, by key of a model card's schema plug-in
@@ -303,6 +321,19 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
         (all(map(_SHA256.fullmatch, digests.values())), "every sha256 must be 64 hexadecimal digits"),
         (all(map(_lies_inside, digests)), "files must lie in the model's own folder"),
         (code_lists <= manifest.files.keys(), "a criterion's code list must be among the files"),
+        *_monitoring_rules(manifest.monitoring),
+    ]
+
+
+def _monitoring_rules(monitoring: Monitoring) -> list[tuple[bool, str]]:
+    shares = (monitoring.missing_alarm, monitoring.novelty_alarm, monitoring.abstention_alarm)
+    ranges = (monitoring.observed_to_expected, monitoring.calibration_slope)
+    return [
+        (monitoring.psi_alarm > 0, "monitoring.psi_alarm must be above 0"),
+        (all(0 < share <= 1 for share in shares), "monitoring's shares must be above 0 and at most 1"),
+        (all(0 <= low < 1 < high for low, high in ranges), "monitoring's ranges must hold 1"),
+        (monitoring.minimum_decisions >= 50, "monitoring.minimum_decisions must be at least 50"),
+        (monitoring.minimum_events >= 10, "monitoring.minimum_events must be at least 10"),
     ]
 
 

@@ -65,6 +65,7 @@ def test_manifest_of_a_released_model_is_read_whole() -> None:
         lambda m: m["intended_use"].update(audience="everyone"),
         lambda m: m["uncertainty"].update(interval=0.9),
         lambda m: m["source"].update(doi="x"),
+        lambda m: m.update(monitoring={"psi_alert": 0.1}),
     ],
 )
 def test_manifest_with_an_unknown_member_is_refused(change: Change) -> None:
@@ -111,6 +112,11 @@ def test_manifest_without_a_required_member_is_refused(member: str) -> None:
         (lambda m: m["artifact"].update(members=0), "members must be at least 1"),
         (lambda m: m["files"].update({"../codes.toml": "0" * 64}), "files must lie in the model's own folder"),
         (lambda m: m["artifact"].update(file="../model.onnx"), "files must lie in the model's own folder"),
+        (lambda m: m.update(monitoring={"psi_alarm": 0.0}), "monitoring.psi_alarm must be above 0"),
+        (lambda m: m.update(monitoring={"novelty_alarm": 1.5}), "monitoring's shares must be above 0 and at most 1"),
+        (lambda m: m.update(monitoring={"calibration_slope": [1.1, 1.2]}), "monitoring's ranges must hold 1"),
+        (lambda m: m.update(monitoring={"minimum_decisions": 20}), "monitoring.minimum_decisions must be at least 50"),
+        (lambda m: m.update(monitoring={"minimum_events": 1}), "monitoring.minimum_events must be at least 10"),
     ],
 )
 def test_manifest_that_contradicts_itself_is_refused(change: Change, message: str) -> None:
