@@ -24,7 +24,9 @@ from typing import Any, Literal
 from model_artifacts.errors import ArtifactError
 from model_artifacts.figures import Cell, Figure, Grid, number_words, words
 
-Kind = Literal["published", "external", "evaluation", "calibration", "subgroups", "uncertainty", "data", "build"]
+Kind = Literal[
+    "published", "external", "evaluation", "calibration", "subgroups", "uncertainty", "explanation", "data", "build"
+]
 
 KINDS: tuple[tuple[str, Kind], ...] = (
     ("published", "published"),
@@ -33,10 +35,15 @@ KINDS: tuple[tuple[str, Kind], ...] = (
     ("fairness", "subgroups"),
     ("reliability", "calibration"),
     ("calibration", "calibration"),
+    ("histogram", "calibration"),
     ("conformal", "uncertainty"),
+    ("risk_coverage", "uncertainty"),
+    ("out_of_distribution", "uncertainty"),
     ("novelty", "uncertainty"),
     ("uncertainty", "uncertainty"),
-    ("abstention", "uncertainty"),
+    ("abst", "uncertainty"),
+    ("explanation", "explanation"),
+    ("attribution", "explanation"),
     ("data", "data"),
     ("cohort", "data"),
     ("run", "build"),
@@ -47,6 +54,8 @@ KINDS: tuple[tuple[str, Kind], ...] = (
     ("build", "build"),
     ("export", "build"),
     ("measured", "build"),
+    ("latency", "build"),
+    ("variants", "build"),
 )
 """Beginning of a section's name to what it is about; the first that fits."""
 

@@ -20,6 +20,7 @@ LETTER = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 8, 40
 _LETTER_WIDTH = 6.2  # of a sans-serif letter of this size, on average; generous, so that nothing is cut off
 _FAINT = 'stroke="currentColor" stroke-opacity=".18"'
+_SMALLEST = 1e-9  # below it, relative to their size, numbers are drawn as one
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 5")
 
 Point = tuple[float, float]
@@ -57,8 +58,9 @@ def spanned(values: Iterable[float], *also: float) -> tuple[float, float]:
     """The round numbers just below and above all finite values and `also`; never the same number twice."""
     known = [value for value in (*values, *also) if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    if low == high:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    size = max(abs(low), abs(high), _SMALLEST)
+    if high - low < _SMALLEST * size:
+        low, high = low - 0.5 * size, high + 0.5 * size
     step = round_step(high - low)
     return step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
 
@@ -118,8 +120,13 @@ def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") 
 
 def fitting(words: str, width: float) -> str:
     """The words, or as many of their letters as fit into `width` with an ellipsis."""
-    most = max(2, int(width / _LETTER_WIDTH))
+    most = max(2, int(width / _LETTER_WIDTH + 1e-9))
     return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
+def letters(words: str) -> float:
+    """The width that the words need at most, roughly."""
+    return len(words) * _LETTER_WIDTH
 
 
 def line(points: Sequence[Point], series: int) -> str:

@@ -7,10 +7,12 @@ To extend: a function of what is to be drawn that ends in `svg`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from model_artifacts.figures import number_words
+from model_artifacts.metrics import Kind
 from model_artifacts.plot_axes import (
     LEGEND_LINE,
     WIDTH,
@@ -22,6 +24,7 @@ from model_artifacts.plot_axes import (
     dot,
     fitting,
     legend,
+    letters,
     line,
     make_axes,
     rule,
@@ -32,10 +35,29 @@ from model_artifacts.plot_axes import (
     whisker,
 )
 
+Content: TypeAlias = Mapping[str, Any]
+"""A whole `metrics.json`, or an object in it."""
+
 _ROW = 34  # of a forest or of bars: a line of words, and what is drawn under it
 _STRIP = 34  # the histogram under a reliability curve
+_MARK = 5.0
 _EDGE = 10
-_WORDS_AND_NUMBER = 150  # what the number at a line's end needs
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot: the card's section and heading it stands under, its title, how to read it, the SVG and its numbers' table.
+
+    `rows` is empty where the card prints the whole section as a table anyway.
+    """
+
+    kind: Kind
+    heading: str
+    title: str
+    reading: str
+    svg: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +80,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One row of a forest: a figure with its interval and how it is written."""
+    """One row of a forest: a group, how many it has ("n 12", where there is room), a figure with its interval as written."""
 
     label: str
+    size: str
     value: float
     low: float
     high: float
@@ -76,6 +99,15 @@ class Reliable:
     observed: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One bar of a histogram: how many predictions lie from `low` to below `high`."""
+
+    low: float
+    high: float
+    n: int
 
 
 def lines_axes(
@@ -135,26 +167,35 @@ def reliability_axes(groups: Sequence[Reliable], names: tuple[str, str], whole: 
     return make_axes(ends, ends, names, height=282)
 
 
-def draw_reliability(named: Named, groups: Sequence[Reliable], axes: Axes, unit: str) -> str:
+def draw_reliability(named: Named, groups: Sequence[Reliable], axes: Axes, shares: Sequence[Share] = ()) -> str:
     """Points with their intervals beside the diagonal, and beneath how many people had such predictions."""
-    ends = (axes.x.low, axes.x.low), (axes.x.high, axes.x.high)
-    start, end = axes.place(ends)
+    start, end = axes.place([(axes.x.low, axes.y.low), (axes.x.high, axes.y.high)])
     drawn = [*axes.draw(), rule(start, end)]
     for group in groups:
         x = axes.x.at(group.predicted)
         drawn.append(whisker((x, axes.y.at(group.low)), (x, axes.y.at(group.high)), 0))
         drawn.append(dot((x, axes.y.at(group.observed)), 0))
     floor = below(axes) + LEGEND_LINE + _STRIP
-    most = max((group.n for group in groups), default=1) or 1
-    width = 6.0
-    drawn.append(
-        text(axes.x.start, below(axes) + 12, f"{unit} by prediction, at most {most:,} at one mark", kind="tick")
-    )
-    for group in groups:
-        height = round(_STRIP * group.n / most, 1)
-        drawn.append(bar((round(axes.x.at(group.predicted) - width / 2, 1), floor - height), width, height))
+    drawn += _histogram(axes, floor, shares) if shares else _marks(axes, floor, groups)
     drawn.append(rule((axes.x.start, floor), (axes.x.end, floor)))
     return svg(named.key, named.title, named.summary, floor + 6, drawn)
+
+
+def _histogram(axes: Axes, floor: float, shares: Sequence[Share]) -> Iterable[str]:
+    most = max(1, *(share.n for share in shares))
+    yield text(axes.x.start, below(axes) + 12, f"people by prediction, at most {most:,} in a bar", kind="tick")
+    for share in shares:
+        left, right, height = axes.x.at(share.low), axes.x.at(share.high), round(_STRIP * share.n / most, 1)
+        yield bar((left, floor - height), round(right - left - 0.5, 1), height)
+
+
+def _marks(axes: Axes, floor: float, groups: Sequence[Reliable]) -> Iterable[str]:
+    """Where there is no histogram: a bar at each group's prediction."""
+    most = max(1, *(group.n for group in groups), 1)
+    yield text(axes.x.start, below(axes) + 12, f"people by prediction, at most {most:,} at a mark", kind="tick")
+    for group in groups:
+        height = round(_STRIP * group.n / most, 1)
+        yield bar((round(axes.x.at(group.predicted) - _MARK / 2, 1), floor - height), _MARK, height)
 
 
 def forest_scale(rows: Sequence[Interval], reference: float | None) -> Scale:
@@ -164,12 +205,14 @@ def forest_scale(rows: Sequence[Interval], reference: float | None) -> Scale:
 
 
 def draw_forest(named: Named, rows: Sequence[Interval], reference: float | None, scale: Scale) -> str:
-    """A line of words and an interval beneath it for each row, with a thin vertical line at the reference."""
+    """A line of words and an interval beneath it for each row, with a short thin line at the reference."""
     floor = _ROW * len(rows) + 6
-    drawn = [rule((scale.at(reference), 0), (scale.at(reference), floor))] if reference is not None else []
+    drawn: list[str] = []
     for place, row in enumerate(rows):
         top = _ROW * place
-        drawn += _labelled(row.label, row.shown, top)
+        drawn += _labelled(row.label, row.shown, top, row.size)
+        if reference is not None:
+            drawn.append(rule((scale.at(reference), top + 18), (scale.at(reference), top + 33)))
         drawn.append(whisker((scale.at(row.low), top + 25), (scale.at(row.high), top + 25), 0))
         drawn.append(dot((scale.at(row.value), top + 25), 0))
     return svg(named.key, named.title, named.summary, floor + 22, [*drawn, *_ruler(scale, floor)])
@@ -191,11 +234,11 @@ def bars_scale(rows: Sequence[tuple[str, float]]) -> Scale:
     return Scale(0.0, spanned((value for _, value in rows), 0.0)[1], _EDGE, WIDTH - _EDGE)
 
 
-def _labelled(label: str, shown: str, top: float) -> list[str]:
-    return [
-        text(_EDGE, top + 14, fitting(label, WIDTH - 2 * _EDGE - _WORDS_AND_NUMBER)),
-        text(WIDTH - _EDGE, top + 14, shown, "end", "tick"),
-    ]
+def _labelled(label: str, shown: str, top: float, size: str = "") -> list[str]:
+    """The words at the left and the number at the right; what doesn't fit between them is cut, the size first."""
+    room = WIDTH - 2 * _EDGE - letters(f"{shown}  ")
+    whole = f"{label} ({size})" if size and letters(f"{label} ({size})") <= room else label
+    return [text(_EDGE, top + 14, fitting(whole, room)), text(WIDTH - _EDGE, top + 14, shown, "end", "tick")]
 
 
 def _ruler(scale: Scale, floor: float) -> Iterable[str]:
@@ -207,3 +250,12 @@ def _ruler(scale: Scale, floor: float) -> Iterable[str]:
         elif math.isclose(scale.at(tick), scale.end):
             place = "end"
         yield text(scale.at(tick), floor + 15, tick_words(tick), place, "tick")
+
+
+def capital(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def has_interval(figure: Any) -> bool:
+    """Whether it is a figure as `metrics.json` has them, with both ends of its interval."""
+    return isinstance(figure, dict) and {"estimate", "low", "high"} <= figure.keys()

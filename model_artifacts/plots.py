@@ -1,93 +1,83 @@
 """The model card's plots: pure functions from the common sections of `metrics.json` to accessible SVG and the same numbers.
 
-`plots_of` draws what the file holds, and `not_drawn` says what it doesn't hold; neither knows which model it is. A plot stands
-under the card's heading `heading`; its table holds every number that is drawn (WCAG 2.2, 1.1.1). Sections, of which anything
-else is ignored:
+`plots_of` draws what the file holds, and `not_drawn` names what it lacks; neither knows which model it is. A plot stands under
+the card's heading `heading`; its table holds every number that is drawn, thinned where it says so (WCAG 2.2, 1.1.1). Sections,
+of which anything else is ignored:
 
-- `reliability`: rows of n, predicted, observed, low, high; of a quantity n, estimated, needed {estimate, low, high};
+- `reliability`: rows of n, predicted, observed, low, high; of a quantity n, estimated, needed {estimate, low, high}; and
+  `histogram`: rows of from, to, n;
 - `curves`: roc [[false positive rate, true positive rate], …], precision_recall [[recall, precision], …], decision
   [{threshold, model, treat_all, a rival's name: …}, …], and under `rivals` by name the rivals' roc and precision_recall;
 - `subgroups`: rows of texts, n and figures {estimate, low, high};
+- `horizons`: rows of hour and figures by model;
 - `attributions`: rows of label and mean_absolute;
 - `risk_coverage`: rows of coverage and numbers;
-- `horizons`: rows of hour and figures by model;
-- `explanation_curves`: deletion and insertion, each by name a list of [share of inputs, output].
+- `explanation_curves`: share_of_inputs, and deletion and insertion: each by name a list of estimates at those shares.
 
-To extend: a drawing in `_DRAWINGS`; the ways to draw are in `plot_shapes`.
+To extend: a function from the content to plots in `plot_curves` or `plot_groups`, and its line in `_SOURCES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from model_artifacts.figures import Figure, cell_words, number_words
-from model_artifacts.plot_shapes import Named, Reliable, draw_reliability, reliability_axes
+from model_artifacts.plot_curves import curves, explanation_curves, horizons, risk_coverage
+from model_artifacts.plot_groups import attributions, reliability, reliability_plot, subgroups
+from model_artifacts.plot_shapes import Content, Plot
 
-Rows = Sequence[Mapping[str, Any]]
+__all__ = ["Content", "Plot", "drawn_sections", "not_drawn", "plots_of", "reliability_plot"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
-    """One plot: the card's heading it stands under, how to read it, the SVG, and the table of its numbers.
+class _Source:
+    """A section of the file, what is drawn from it, and whether models of quantities have it too."""
 
-    `rows` is empty where the card's own table of that section holds the numbers already.
-    """
-
-    heading: str
-    reading: str
-    svg: str
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    section: str
+    name: str
+    draw: Callable[[Content, str], Iterator[Plot]]
+    of_quantities: bool = True
+    replaces: bool = True  # the plots' tables say all that the section's own would
 
 
-def reliability_plot(rows: Rows, unit: str = "", key: str = "reliability") -> Plot:
-    """The reliability curve of rows as in the section `reliability`; `unit` is that of a quantity, "" a probability's.
-
-    Raises:
-        KeyError, TypeError, ValueError: a row lacks a number, or there is none.
-    """
-    groups = [_reliable(row) for row in rows]
-    if not groups:
-        raise ValueError("no group of people to draw")
-    what = (f"estimate, {unit}", f"observed, {unit}") if unit else ("predicted probability", "share with the event")
-    axes = reliability_axes(groups, what, whole=not unit)
-    header = ("Group", "People", capital(what[0]), f"{capital(what[1])} (95 % interval)")
-    table = tuple(
-        (str(place), str(group.n), number_words(group.predicted), _interval_words(group))
-        for place, group in enumerate(groups, start=1)
-    )
-    worst = max(groups, key=lambda group: abs(group.observed - group.predicted))
-    summary = (
-        f"{len(groups)} groups of {sum(group.n for group in groups):,} people in all, by {what[0]} from "
-        f"{number_words(groups[0].predicted)} to {number_words(groups[-1].predicted)}. Farthest from the diagonal: predicted "
-        f"{number_words(worst.predicted)}, observed {number_words(worst.observed)}. The table holds every number."
-    )
-    reading = (
-        "People in groups of similar predictions: on the diagonal, as many had the event as was predicted; below it, fewer; "
-        "above it, more. Bars: 95 % intervals."
-        if not unit
-        else "People in groups of similar estimates: on the diagonal, their mean is what was estimated; above it, it is more. "
-        "Bars: 95 % intervals of the mean."
-    )
-    named = Named(key, "Reliability: predicted against observed", summary)
-    return Plot("Reliability", reading, draw_reliability(named, groups, axes, "people"), header, table)
+def plots_of(content: Content, unit: str = "") -> tuple[Plot, ...]:
+    """Every plot that `content`, a whole `metrics.json`, has the numbers for; `unit` is that of the model's quantity."""
+    return tuple(plot for source in _SOURCES for plot in _drawn(source, content, unit))
 
 
-def _reliable(row: Mapping[str, Any]) -> Reliable:
-    """A row's group, of a probability or of a quantity."""
-    if "predicted" in row:
-        return Reliable(int(row["n"]), *(float(row[name]) for name in ("predicted", "observed", "low", "high")))
-    needed = row["needed"]
-    return Reliable(
-        int(row["n"]), float(row["estimated"]), *(float(needed[name]) for name in ("estimate", "low", "high"))
+def drawn_sections(content: Content, unit: str = "") -> frozenset[str]:
+    """The sections whose own tables the plots make superfluous."""
+    return frozenset(
+        source.section for source in _SOURCES if source.replaces and any(True for _ in _drawn(source, content, unit))
     )
 
 
-def _interval_words(group: Reliable) -> str:
-    return cell_words(Figure("", group.observed, group.low, group.high))
+def not_drawn(content: Content, unit: str = "") -> tuple[str, ...]:
+    """For each plot that is missing, "name: why", in words."""
+    return tuple(
+        f"{source.name}: `metrics.json` has {'no' if source.section not in content else 'nothing to draw in its'} "
+        f"section `{source.section}`"
+        for source in _SOURCES
+        if (source.of_quantities or not unit) and not _drawn(source, content, unit)
+    )
 
 
-def capital(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}"
+def _drawn(source: _Source, content: Content, unit: str) -> list[Plot]:
+    """The source's plots, none where the section is missing or is of another form."""
+    if source.section not in content:
+        return []
+    try:
+        return list(source.draw(content, unit))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return []
+
+
+_SOURCES: tuple[_Source, ...] = (
+    _Source("horizons", "AUROC by hour", horizons, of_quantities=False, replaces=False),
+    _Source("curves", "ROC, precision-recall and decision curves", curves, of_quantities=False),
+    _Source("reliability", "reliability curve", reliability),
+    _Source("subgroups", "forest of subgroups", subgroups, replaces=False),
+    _Source("risk_coverage", "risk by coverage", risk_coverage),
+    _Source("attributions", "contributions of the inputs", attributions),
+    _Source("explanation_curves", "deletion and insertion curves", explanation_curves),
+)
