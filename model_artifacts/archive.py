@@ -1,6 +1,6 @@
 """Kept model versions: what a decision of the past needs to be repeated after its model was replaced.
 
-    <archive>/<sha-256 of the manifest>/manifest.toml  model.onnx  MODEL_CARD.md  and every file the manifest lists
+    <archive>/<sha-256 of the manifest>/  manifest.toml, model.sig and every file that is signed
 
 A folder is copied when a model goes into service and never changed. What a model's Python code makes of an answer isn't
 kept: the log has the digest of the software, and the card's words are in the payload.
@@ -17,11 +17,11 @@ from pathlib import Path
 import onnxruntime
 
 from model_artifacts.errors import ArtifactError
+from model_artifacts.folder import CARD_FILE, read_folder, vouched_files
 from model_artifacts.graph import Arrays, GraphAnswer, run_graph
 from model_artifacts.manifest import ModelManifest, Sha256
 from model_artifacts.runtime import ReleasedModel, open_graph
-
-MANIFEST, CARD = "manifest.toml", "MODEL_CARD.md"
+from model_artifacts.signing import SIGNATURE_FILE, UNSIGNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def keep_model(model: ReleasedModel, archive: Path) -> Path:
     folder = archive / model.identity.manifest_sha256
     if folder.is_dir():
         return folder
-    names = dict.fromkeys([MANIFEST, model.manifest.artifact.file, *model.manifest.files, CARD])
+    names = [*vouched_files(model.folder, model.manifest), SIGNATURE_FILE]
     try:
         archive.mkdir(parents=True, exist_ok=True)
         copy = Path(tempfile.mkdtemp(dir=archive, prefix=".keeping-"))
@@ -64,7 +64,7 @@ def keep_model(model: ReleasedModel, archive: Path) -> Path:
 
 
 def find_kept(archive: Path, manifest_sha256: str) -> KeptModel | None:
-    """The version with this manifest, verified as a released model's folder is; None if it isn't kept.
+    """The version with this manifest, None if it isn't kept. Its key may be trusted no longer: the log vouches for its digest.
 
     Raises:
         ManifestError, ArtifactError: the folder was altered.
@@ -72,12 +72,13 @@ def find_kept(archive: Path, manifest_sha256: str) -> KeptModel | None:
     folder = archive / manifest_sha256
     if not folder.is_dir():
         return None
-    manifest, found, session = open_graph(folder)
-    if found != manifest_sha256:
-        message = f"kept model {manifest.id}: expected a manifest of sha-256 {manifest_sha256}, got {found}"
-        raise ArtifactError(message, model_id=manifest.id)
-    card = folder / CARD
-    return KeptModel(manifest, found, card.read_text("utf-8") if card.exists() else "", session)
+    found = read_folder(folder, UNSIGNED)
+    if found.manifest_sha256 != manifest_sha256:
+        message = f"kept model {found.manifest.id}: expected a manifest of sha-256 {manifest_sha256}, got another"
+        raise ArtifactError(message, model_id=found.manifest.id)
+    return KeptModel(
+        found.manifest, found.manifest_sha256, found.contents.get(CARD_FILE, b"").decode(), open_graph(found)
+    )
 
 
 def _rename(copy: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Literal, NewType, TypeAlias
 import msgspec
 
 from model_artifacts.errors import ManifestError
+from model_artifacts.gate import Gate, gate_problems
 
 ModelId = NewType("ModelId", str)
 Sha256 = NewType("Sha256", str)
@@ -215,7 +216,7 @@ class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.toml`, whole. `digest` is filled by `read_manifest`."""
+    """`manifest.toml`, whole."""
 
     schema: Literal["bedside-model/1"]
     id: str
@@ -239,6 +240,7 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     override_reasons: tuple[OverrideReason, ...] = ()
     seeds: tuple[int, ...] = ()
     monitoring: Monitoring = Monitoring()
+    gate: Gate = Gate()  # what a version must keep to be promoted; without rules none can be
     disclosures: dict[
         str, str
     ] = {}  # what only a person can say about the model, by key of a model card's schema plug-in
@@ -322,6 +324,7 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
         (all(map(_lies_inside, digests)), "files must lie in the model's own folder"),
         (code_lists <= manifest.files.keys(), "a criterion's code list must be among the files"),
         *_monitoring_rules(manifest.monitoring),
+        *gate_problems(manifest.gate),
     ]
 
 

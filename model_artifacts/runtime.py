@@ -1,9 +1,9 @@
 """Load a released model and assess a patient with it.
 
 Loading, in this order, so that no byte of an unknown graph is ever parsed:
- (1) the manifest is read strictly;
- (2) its opset is one we run;
- (3) the SHA-256 of the ONNX file and of every other listed file equals the manifest's;
+ (1) a trusted key signed the folder;
+ (2) the manifest is the one signed, and is read strictly; its opset is one we run;
+ (3) the SHA-256 of the ONNX file and of every other file that decides an answer is the one signed, and the manifest's;
  (4) only then the bytes just digested (not the path) are given to onnxruntime;
  (5) the graph's inputs and outputs, and the essential inputs, are those the manifest declares.
 
@@ -20,7 +20,6 @@ Must not import torch, the service, or the log.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,10 +47,12 @@ from model_artifacts.assessment import (
 from model_artifacts.errors import ArtifactError, GraphOutputError
 from model_artifacts.explanation import attribute, check_completeness
 from model_artifacts.finding import absence_words, capitalised, interpret_by_bands
+from model_artifacts.folder import ModelFolder, read_folder
 from model_artifacts.graph import Arrays, GraphAnswer, check_signature, open_session, run_graph
 from model_artifacts.inputs import InputSpec, ModelInputs
-from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256, read_manifest
+from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256
 from model_artifacts.population import concerned_by, unmet_criteria
+from model_artifacts.signing import UNSIGNED, Trust
 
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
 
@@ -77,26 +78,25 @@ class ReleasedModel:
     session: onnxruntime.InferenceSession
 
     @classmethod
-    def load(cls, package: str) -> ReleasedModel:
-        """The released model in the import package `package`.
+    def load(cls, package: str, trust: Trust = UNSIGNED, folder: Path | None = None) -> ReleasedModel:
+        """The released model in the import package `package`; `folder` holds another version of its files.
 
         Raises:
             ManifestError: the manifest is unreadable or contradicts itself.
-            ArtifactError: a file is missing or altered, or the graph is not what the manifest declares.
+            ArtifactError: nobody whom `trust` names vouches for it, a file is missing or altered, or the graph is not what the
+                manifest declares.
         """
-        folder = Path(str(files(package)))
-        manifest, manifest_sha256, session = open_graph(folder)
-        card = folder / "MODEL_CARD.md"
+        code = Path(str(files(package)))
+        place = code if folder is None else folder
+        found = read_folder(place, trust)  # (1) (2) (3)
+        manifest, session = found.manifest, open_graph(found)
+        artifact_sha256 = Sha256(manifest.artifact.sha256)
         identity = ModelIdentity(
-            ModelId(manifest.id),
-            manifest.version,
-            Sha256(manifest.artifact.sha256),
-            manifest_sha256,
-            Sha256(hashlib.sha256(card.read_bytes() if card.exists() else b"").hexdigest()),
+            ModelId(manifest.id), manifest.version, artifact_sha256, found.manifest_sha256, found.card_sha256
         )
         inputs = importlib.import_module(f"{package}.inputs").INPUTS
         _check_essential(manifest, inputs)  # (5)
-        return cls(manifest, identity, inputs, _interpreter(package, folder), folder, session)
+        return cls(manifest, identity, inputs, _interpreter(package, code), place, session)
 
     def queries(self) -> tuple[Query, ...]:
         """The FHIR data the model asks for."""
@@ -165,37 +165,15 @@ class ReleasedModel:
         return Abstention(self.identity, reasons, inputs.evidence, inputs.set_aside, outside)
 
 
-def open_graph(folder: Path) -> tuple[ModelManifest, Sha256, onnxruntime.InferenceSession]:
-    """The manifest in a model folder, its SHA-256, and the graph it vouches for: steps (1) to (5).
+def open_graph(folder: ModelFolder) -> onnxruntime.InferenceSession:
+    """The graph in a model folder that was checked: steps (4) and (5).
 
     Raises:
-        ManifestError: the manifest is unreadable or contradicts itself.
-        ArtifactError: a file is missing or altered, or the graph is not what the manifest declares.
+        ArtifactError: the graph is not what the manifest declares.
     """
-    manifest, manifest_sha256 = read_manifest(folder)  # (1) (2)
-    graph = _verified_files(folder, manifest)  # (3)
-    session = open_session(manifest, graph)  # (4)
-    check_signature(manifest, session)  # (5)
-    return manifest, manifest_sha256, session
-
-
-def _verified_files(folder: Path, manifest: ModelManifest) -> bytes:
-    """The bytes of the ONNX file, after every listed file's digest was found right."""
-    for name, expected in manifest.files.items():
-        _verified_file(folder, name, expected, manifest.id)
-    return _verified_file(folder, manifest.artifact.file, manifest.artifact.sha256, manifest.id)
-
-
-def _verified_file(folder: Path, name: str, expected: str, model_id: str) -> bytes:
-    try:
-        data = (folder / name).read_bytes()
-    except OSError as exc:
-        raise ArtifactError(f"file {name} of model {model_id}: {exc.strerror}", model_id=model_id) from exc
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != expected:
-        message = f"file {name} of model {model_id} is altered: expected sha-256 {expected}, got {actual}"
-        raise ArtifactError(message, model_id=model_id)
-    return data
+    session = open_session(folder.manifest, folder.graph)  # (4)
+    check_signature(folder.manifest, session)  # (5)
+    return session
 
 
 def _check_baseline(manifest: ModelManifest, nobody: ModelInputs) -> None:
