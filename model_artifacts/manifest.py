@@ -244,6 +244,7 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disclosures: dict[
         str, str
     ] = {}  # what only a person can say about the model, by key of a model card's schema plug-in
+    tripod: dict[str, str] = {}  # the same by part of the reporting guideline TRIPOD+AI, "5b"; keys in `tripod.py`
 
     @property
     def explained_index(self) -> int:

@@ -4,20 +4,22 @@
 go: the card prints what `source_attributes` returns and knows nothing else of it.
 
 Each attribute is filled from the manifest, the input spec or `metrics.json`, or says "not available" and why. What only a
-person can know (external validation, monitoring) is authored in the manifest's `[disclosures]`, by the keys of `ATTRIBUTES`;
-what is derived can't be authored.
+person can know (external validation, relevance to a site) is authored in the manifest's `[disclosures]`, by the keys of
+`ATTRIBUTES`; what is derived can't be authored. The approach to fairness is both: what was authored, and the release gate's
+bounds by group. Local validity is a site's own: it stands on the page of the service, never in the released card.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-from model_artifacts.errors import ManifestError
+from model_artifacts.answers import Answer, check_authored, see
+from model_artifacts.figures import Cell, Figure, cell_words
 from model_artifacts.finding import UNIT_WORDS
 from model_artifacts.input_description import sensitive_inputs
 from model_artifacts.inputs import InputSpec
 from model_artifacts.manifest import ModelManifest
+from model_artifacts.manifest_words import gate_rules_words, monitoring_words
 from model_artifacts.metrics import Section
 
 SCHEMA = "hti1-dsi-31"
@@ -66,54 +68,30 @@ _WHY_NOT: Mapping[str, str] = {
     "external_representativeness": "no external data are described",
     "external_process": "no external validation is recorded",
     "outcome_evaluations": "no evaluation of its effect on outcomes is known",
-    "validity_monitoring": "this release does not monitor validity by itself",
-    "validity_local": "no outcome data of this site have been joined to its predictions",
-    "fairness_monitoring": "this release does not monitor fairness by itself",
-    "fairness_local": "no outcome data of this site have been joined to its predictions",
-    "update_process": "no update schedule is set",
-    "correction_frequency": "no correction schedule is set",
+    "validity_local": "a released card knows no site; a site measures it with `bedside model evaluate`",
+    "fairness_monitoring": "nothing watches the groups by itself; a site measures them with `bedside model evaluate`",
+    "fairness_local": "a released card knows no site; a site measures it with `bedside model evaluate`",
+    "correction_frequency": "no frequency is set",
 }
-NOT_AVAILABLE = "not available"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceAttribute:
-    """One attribute: `text` if there is one, else the reason why there is none; never both, never neither."""
-
-    text: str | None
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, str]:
-        """Wire form: {"status": "available", "text": …} or {"status": "not-available", "reason": …}."""
-        if self.text is not None:
-            return {"status": "available", "text": self.text}
-        return {"status": "not-available", "reason": self.reason or ""}
-
-    def words(self) -> str:
-        """As the card shows it."""
-        return self.text if self.text is not None else f"{NOT_AVAILABLE}: {self.reason}"
-
-
-def source_attributes(
-    manifest: ModelManifest, spec: InputSpec, sections: Sequence[Section]
-) -> dict[str, SourceAttribute]:
+def source_attributes(manifest: ModelManifest, spec: InputSpec, sections: Sequence[Section]) -> dict[str, Answer]:
     """Exactly the keys of `ATTRIBUTES`, in their order.
 
     Raises:
         ManifestError: the manifest authors an attribute that is unknown or derived.
     """
-    filled = _from_manifest(manifest) | _from_inputs(spec) | _from_metrics(sections)
-    wrong = manifest.disclosures.keys() - _WHY_NOT.keys()
-    if wrong:
-        names = ", ".join(sorted(wrong))
-        raise ManifestError(f"disclosures of {manifest.id}: {names} cannot be authored", model_id=manifest.id)
-    authored = {key: SourceAttribute(text) for key, text in manifest.disclosures.items()}
-    empty = {key: SourceAttribute(None, reason) for key, reason in _WHY_NOT.items()}
-    everything = empty | filled | authored
+    check_authored(manifest, "disclosures", manifest.disclosures, _WHY_NOT)
+    filled = _from_manifest(manifest) | _from_inputs(spec) | _from_metrics(sections) | _from_process(manifest)
+    authored = {key: Answer(text) for key, text in manifest.disclosures.items()}
+    bounds = filled.get("fairness_approach")
+    if bounds is not None and "fairness_approach" in authored:
+        authored["fairness_approach"] = Answer(f"{authored['fairness_approach'].text} {bounds.text}")
+    everything = {key: Answer(None, reason) for key, reason in _WHY_NOT.items()} | filled | authored
     return {key: everything[key] for key in ATTRIBUTES}
 
 
-def _from_manifest(manifest: ModelManifest) -> dict[str, SourceAttribute]:
+def _from_manifest(manifest: ModelManifest) -> dict[str, Answer]:
     use, developer = manifest.intended_use, manifest.developer
     criteria = "; ".join(f"it does not answer if {criterion.text}" for criterion in manifest.population.criteria)
     texts = {
@@ -129,30 +107,47 @@ def _from_manifest(manifest: ModelManifest) -> dict[str, SourceAttribute]:
         "known_limits": " ".join(use.limits),
         "training_criteria": manifest.training_data.description,
     }
-    return {key: SourceAttribute(text) for key, text in texts.items()}
+    return {key: Answer(text) for key, text in texts.items()}
 
 
 def _quantity(unit: str) -> str:
     return f"a quantity in {UNIT_WORDS.get(unit, unit)}" if unit else "a probability"
 
 
-def _from_inputs(spec: InputSpec) -> dict[str, SourceAttribute]:
+def _from_inputs(spec: InputSpec) -> dict[str, Answer]:
     flags = ", ".join(f"{name}: {'yes' if used else 'no'}" for name, used in sensitive_inputs(spec).items())
-    return {"sensitive_inputs": SourceAttribute(f"{flags} (derived from the input spec)")}
+    return {"sensitive_inputs": Answer(f"{flags} (derived from the input spec)")}
 
 
-def _from_metrics(sections: Sequence[Section]) -> dict[str, SourceAttribute]:
-    """What the figures allow to be said; the figures themselves stand in the card's own sections."""
-    own = any(section.kind == "evaluation" and not section.says_external for section in sections)
-    groups = any(section.kind == "subgroups" and not section.says_external for section in sections)
-    external = [section for section in sections if section.says_external]
-    unmeasured = "it was not measured"
+def _from_process(manifest: ModelManifest) -> dict[str, Answer]:
+    """What the manifest binds the release and its monitoring to."""
     filled = {
-        "validity_same_source": _see("Evaluation figures", own, unmeasured),
-        "fairness_same_source": _see("Subgroups", groups, unmeasured),
-        "training_representativeness": _see("Subgroups", groups, "the training data were not described by group"),
-        "validity_external": _see("Evaluation figures", bool(external), "it was not measured on data from elsewhere"),
-        "fairness_external": _see(
+        "validity_monitoring": Answer(" ".join(monitoring_words(manifest.monitoring))),
+        "update_process": Answer(
+            "No fixed frequency. A new version has a new number and new digests, and comes into force only when a person "
+            "promotes it; the release gate (section “Release gate”) judges it then, and the log keeps who did what and when."
+        ),
+    }
+    by_group = [rule for rule in manifest.gate.rules if rule.by]
+    if by_group:
+        bounds = "; ".join(gate_rules_words(by_group))
+        filled["fairness_approach"] = Answer(f"A version is promoted only if it keeps bounds by group: {bounds}.")
+    return filled
+
+
+def _from_metrics(sections: Sequence[Section]) -> dict[str, Answer]:
+    """What the figures allow to be said, with the main ones; all of them stand in the card's own sections."""
+    own = [section for section in sections if section.kind == "evaluation" and not section.says_external]
+    groups = [section for section in sections if section.kind == "subgroups" and not section.says_external]
+    external = [section for section in sections if section.says_external]
+    filled = {
+        "validity_same_source": _with_figures("Evaluation figures", own, _main_figures(own), "it was not measured"),
+        "fairness_same_source": _with_figures("Subgroups", groups, _ranges(groups), "it was not measured"),
+        "training_representativeness": _with_figures(
+            "Subgroups", groups, _sizes(groups), "the training data were not described by group"
+        ),
+        "validity_external": see("Evaluation figures", bool(external), "it was not measured on data from elsewhere"),
+        "fairness_external": see(
             "Subgroups",
             any(section.kind == "subgroups" for section in external),
             "it was not measured by group on data from elsewhere",
@@ -160,13 +155,55 @@ def _from_metrics(sections: Sequence[Section]) -> dict[str, SourceAttribute]:
     }
     if external:
         described = [text for section in external for name, text in section.notes if name in {"outcome", "source"}]
-        filled["external_source"] = SourceAttribute("; ".join(described) or "see section “Evaluation figures”")
+        filled["external_source"] = Answer("; ".join(described) or "see section “Evaluation figures”")
         for key in ("external_party", "external_representativeness", "external_process"):
-            filled[key] = SourceAttribute(
-                None, "the manifest does not describe it; see the source of the external figures"
-            )
+            filled[key] = Answer(None, "the manifest does not describe it; see the source of the external figures")
     return filled
 
 
-def _see(section: str, there: bool, why_not: str) -> SourceAttribute:
-    return SourceAttribute(f"see section “{section}”") if there else SourceAttribute(None, why_not)
+def _with_figures(section: str, there: Sequence[Section], figures: str, why_not: str) -> Answer:
+    pointer = see(section, bool(there), why_not)
+    return Answer(f"{figures} ({pointer.text})") if pointer.text and figures else pointer
+
+
+def _main_figures(sections: Sequence[Section]) -> str:
+    """The model's own figures with their intervals, where the model is compared with its rivals."""
+    found = [
+        f"{name} {cell_words(cells[0])}"
+        for section in sections
+        for grid in section.grids
+        if section.name == "model_and_rivals"
+        for name, cells in grid.rows
+        if isinstance(cells[0], Figure)
+    ]
+    return "; ".join(found)
+
+
+def _ranges(sections: Sequence[Section]) -> str:
+    """For each figure by group, its lowest and highest with the groups' names."""
+    found = []
+    for section in sections:
+        for grid in section.grids:
+            for place, column in enumerate(grid.columns):
+                figures = [(name, cells[place]) for name, cells in grid.rows]
+                known = [(name, cell) for name, cell in figures if isinstance(cell, Figure) and cell.low is not None]
+                if len(known) > 1:
+                    found.append(f"{column} from {_extreme(known, min)} to {_extreme(known, max)}")
+    return "; ".join(found)
+
+
+def _extreme(figures: Sequence[tuple[str, Figure]], edge: Callable[..., tuple[str, Figure]]) -> str:
+    name, figure = edge(figures, key=lambda item: item[1].value)
+    return f"{cell_words(figure)} in {name}"
+
+
+def _sizes(sections: Sequence[Section]) -> str:
+    """How many people each group of the evaluation has; the figures of that section are of the same source."""
+    rows: list[tuple[str, Cell]] = [
+        (name, cells[grid.columns.index("n")])
+        for section in sections
+        for grid in section.grids
+        if "n" in grid.columns
+        for name, cells in grid.rows
+    ]
+    return "; ".join(f"{name}: {cell_words(size)}" for name, size in rows)

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from model_artifacts.answers import Answer
 from model_artifacts.errors import ManifestError
 from model_artifacts.manifest import parse_manifest
 from model_artifacts.metrics import parse_metrics
 from model_artifacts.prevent_cvd.inputs import INPUTS
-from model_artifacts.source_attributes import ATTRIBUTES, SourceAttribute, source_attributes
+from model_artifacts.source_attributes import ATTRIBUTES, source_attributes
 
 MANIFEST = parse_manifest(
     (Path(str(files("model_artifacts.prevent_cvd"))) / "manifest.toml").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ PUBLISHED = {"published": {"outcome": "death, external validation", "c_statistic
 MEASURED = {"evaluation": {"auroc": 0.87}, "subgroups": [{"group": "female", "n": 3}, {"group": "male", "n": 4}]}
 
 
-def _attributes(metrics: dict[str, Any], **disclosures: str) -> dict[str, SourceAttribute]:
+def _attributes(metrics: dict[str, Any], **disclosures: str) -> dict[str, Answer]:
     manifest = msgspec.structs.replace(MANIFEST, disclosures=disclosures)
     return source_attributes(manifest, INPUTS, parse_metrics(metrics))
 
