@@ -32,10 +32,10 @@ class SketchEntry(
 ):
     """What one process counted of one model version's decisions between `since` and `until`; sketches add up.
 
-    `decisions` are all of them, by their status in `results`. `outside` were outside the population, `shown` showed a card,
-    `alerts` one that warns. `counted` are those in `inputs`: of each patient the first of a day, inside the population.
-    `inputs` has for each evidence item the counts by bin, the last one of those without a value. `status` is `active` or
-    `shadow`.
+    `decisions` are all of them, by their status in `results`; `shown` showed a card, `alerts` one that warns. All else is about
+    the first decision of each patient on a day: `outside` were outside the population; the others, `counted`, abstained by the
+    codes in `abstentions`, and are in `inputs`, for each evidence item the counts by bin, the last one of those without a
+    value. `status` is `active` or `shadow`.
     """
 
     id: EntryId

@@ -111,6 +111,14 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Path | None,
         "a copy of each version that was in service, so that its decisions can be repeated; none: in the state",
     ] = None
+    store: Annotated[
+        Path | None,
+        "versions that `bedside model promote` and `shadow` brought in, and which is in force; none: in the state",
+    ] = None
+    trusted_keys: Annotated[
+        tuple[Path, ...],
+        "public keys (PEM files) that may sign models, beside Bedside's own; a model of no such key is refused",
+    ] = ()
 
 
 class Ward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +130,20 @@ class Ward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quiet_per: Annotated[
         Literal["patient", "user"], "patient: shown once to whoever comes first; user: once to each user"
     ] = "patient"
+
+
+class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How what models see is counted for the log; when it is an alarm says each model's manifest."""
+
+    every_decisions: Annotated[
+        Annotated[int, Meta(ge=50)], "a worker writes a model's counts after so many decisions"
+    ] = 500
+    every_s: Annotated[Annotated[float, Meta(ge=1, le=86_400)], "or after so long, whichever comes first"] = 3_600.0
+    least: Annotated[
+        Annotated[int, Meta(ge=50)],
+        "but never counts of fewer patients' decisions: those wait for more, or are dropped",
+    ] = 50
+    period_days: Annotated[Annotated[int, Meta(ge=1, le=366)], "how far back is looked for drift"] = 7
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,6 +168,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: Models = Models()
     smart_app: SmartApp = SmartApp()
     ward: Ward = Ward()
+    monitoring: Monitoring = Monitoring()
     state: State = State()
     clients: tuple[ClientTable, ...] = ()
     services: tuple[ServiceTable, ...] = ()
@@ -159,6 +182,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def model_archive(self) -> Path:
         """Where versions that were in service are kept."""
         return self.models.archive or self.state.directory / "models"
+
+    @property
+    def model_store(self) -> Path:
+        """Where versions lie that came into force after the installation."""
+        return self.models.store or self.state.directory / "versions"
 
     @property
     def public_url(self) -> str:
@@ -340,7 +368,7 @@ def _shown(default: object) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
-        default = " ".join(default)
+        default = " ".join(map(str, default))
     return "none" if default in (None, "") else f"`{default}`"
 
 

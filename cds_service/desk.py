@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
@@ -11,6 +11,7 @@ from audit.log import AuditLog
 from cds_service.clients import CdsClient, Network
 from cds_service.decision import Context
 from cds_service.gather import Fetched
+from cds_service.observed import Monitor, NoMonitor
 from cds_service.request import FhirAuthorization
 from cds_service.services import CdsService
 from cds_service.ward import Ward
@@ -81,6 +82,7 @@ class Desk:
         trusted_proxies: whose `Client-Cert` header is believed.
         reserve_s: of a call's deadline, what is kept for the model and the log.
         ready: names of what isn't ready; empty when all is.
+        monitor: is told of each decision once it is durable.
     """
 
     services: tuple[CdsService, ...]
@@ -101,3 +103,4 @@ class Desk:
     workers: int
     reserve_s: float
     ready: Callable[[], tuple[str, ...]]
+    monitor: Monitor = field(default_factory=NoMonitor)

@@ -23,6 +23,7 @@ from cds_service.decision import Decision, decision_entry, payload_bytes
 from cds_service.desk import Access, Book, Caller, Desk
 from cds_service.errors import BadRequestError, Came, MissingDataError, NotRecordedError, ServiceError
 from cds_service.gather import Gathered, gather
+from cds_service.observed import Observed
 from cds_service.request import HookRequest, parse_hook_request
 from cds_service.response import response_bytes
 from cds_service.risk_assessment import record_risk
@@ -310,7 +311,23 @@ def _record(
         system_actions=actions,
         latency_us=call.watch.stages,
     )
-    return record_decision(decision, call.book, desk.model_page(call.service.model.manifest.id))
+    receipt = record_decision(decision, call.book, desk.model_page(call.service.model.manifest.id))
+    desk.monitor.note(_observed(decision, call))
+    return receipt
+
+
+def _observed(decision: Decision, call: Call) -> Observed:
+    assessment = None if decision.assessed is None else decision.assessed.assessment
+    return Observed(
+        call.caller.client.tenant,
+        call.service.model,
+        decision.shadow,
+        decision.status,
+        assessment,
+        call.key.ref,
+        tuple(card.indicator for card in decision.cards if decision.shown),
+        call.received_at,
+    )
 
 
 def record_decision(decision: Decision, book: Book, model_page: str | None) -> LogReceipt:

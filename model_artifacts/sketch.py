@@ -5,7 +5,7 @@ training rows in each, or the share of each value where there are few; the share
 how one decision is counted in those bins. A count is all that is kept: no value, no patient, no order of events.
 
 The values of a reference are those a card's evidence shows: the same name, the same unit, what a decision in service would
-have read at that moment. `training/reference.py` writes it; statistics over both are in `sketch_statistics.py`.
+have read at that moment. `training/reference.py` writes it; statistics over both are in `sketch_judgement.py`.
 
 To extend: a new kind of bins is a new optional member of `Bins` and a branch of `Bins.place`. Numpy isn't needed to count.
 """
@@ -13,6 +13,9 @@ To extend: a new kind of bins is a new optional member of `Bins` and a branch of
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, isnan
 from pathlib import Path
@@ -20,7 +23,9 @@ from typing import Literal
 
 import msgspec
 
+from model_artifacts.assessment import Abstention, Assessment, Prediction
 from model_artifacts.errors import ReferenceFileError
+from model_artifacts.manifest import ModelManifest
 
 REFERENCE_FILE = "reference.json"
 _SAME = 1e-6
@@ -103,7 +108,7 @@ def parse_reference(data: bytes) -> Reference:
     for group in (reference.inputs, reference.outputs):
         if len({bins.name for bins in group}) != len(group):
             raise ReferenceFileError(f"{REFERENCE_FILE}: names must differ")
-    if reference.rows < 1:
+    if reference.rows < 1:  # 0 is for bins without a reference, which are never in a file
         raise ReferenceFileError(f"{REFERENCE_FILE}: rows must be at least 1, got {reference.rows}")
     return reference
 
@@ -135,3 +140,87 @@ def _check(bins: Bins) -> None:
     total = sum(bins.shares)
     if abs(total - 1) > _SHARES_TOLERANCE and not (total == 0 and bins.missing == 1):
         raise ReferenceFileError(f"{place}: shares must sum to 1, got {total:g}")
+
+
+def model_bins(manifest: ModelManifest, folder: Path, names: Iterable[str]) -> Reference:
+    """What a model's decisions are counted in: its reference, or bins that tell only what is missing and the output's band.
+
+    `names` are its evidence items. A reference counts only if the manifest lists it, for then its digest was checked.
+
+    Raises:
+        ReferenceFileError: the reference can't be read, or names what the model doesn't have.
+    """
+    known, outputs = set(names), [output.name for output in manifest.outputs]
+    if REFERENCE_FILE not in manifest.files:
+        bounds = tuple(band.at_least for band in manifest.bands[1:])
+        plain = tuple(_plain(name) for name in sorted(known))
+        return Reference(
+            schema="bedside-reference/1",
+            source="",
+            rows=0,
+            inputs=plain,
+            outputs=(_plain(outputs[0], bounds), *(_plain(name) for name in outputs[1:])),
+        )
+    reference = read_reference(folder)
+    strangers = {bins.name for bins in reference.inputs} - known | {bins.name for bins in reference.outputs} - {
+        *outputs
+    }
+    if strangers:
+        message = f"{REFERENCE_FILE} of model {manifest.id}: {', '.join(sorted(strangers))} is no input or output of it"
+        raise ReferenceFileError(message, model_id=manifest.id)
+    return reference
+
+
+def _plain(name: str, edges: tuple[float, ...] = ()) -> Bins:
+    return Bins(name, (0.0,) * (len(edges) + 1), 1.0, edges)
+
+
+@dataclass(slots=True)
+class OutputTally:
+    """Counts of one output by bin, the last one of those without a value; its sum, and that of p(1-p)."""
+
+    counts: list[int]
+    total: float = 0.0
+    variance: float = 0.0
+
+    def add(self, place: Callable[[float | None], int], value: float | None) -> None:
+        """Counts one value, None where the model defines none."""
+        self.counts[place(value)] += 1
+        if value is not None:
+            self.total += value
+            self.variance += max(value * (1 - value), 0.0)  # of a quantity it would mean nothing, and is 0
+
+
+class Sketch:
+    """Counts of assessments by bin; grows by `add` and never keeps what was counted. Not safe in several threads.
+
+    `outside` were outside the population, `counted` inside: those are in `inputs` and, where they are predictions, in
+    `outputs`; `abstentions` has the others by the codes of their reasons.
+    """
+
+    __slots__ = ("_inputs", "_outputs", "abstentions", "counted", "inputs", "outputs", "outside")
+
+    def __init__(self, reference: Reference) -> None:
+        self.counted = self.outside = 0
+        self.abstentions: Counter[str] = Counter()
+        self.inputs = {bins.name: [0] * (bins.size + 1) for bins in reference.inputs}
+        self.outputs = {bins.name: OutputTally([0] * (bins.size + 1)) for bins in reference.outputs}
+        self._inputs = {bins.name: (bins.place, self.inputs[bins.name]) for bins in reference.inputs}
+        self._outputs = [(bins, self.outputs[bins.name]) for bins in reference.outputs]
+
+    def add(self, assessment: Assessment) -> None:
+        """Counts one assessment."""
+        if isinstance(assessment, Abstention):
+            if assessment.outside_population:
+                self.outside += 1
+                return
+            self.abstentions.update({reason.code for reason in assessment.reasons})
+        self.counted += 1
+        for item in assessment.evidence:
+            known = self._inputs.get(item.name)
+            if known is not None:
+                place, counts = known
+                counts[place(item.value)] += 1
+        if isinstance(assessment, Prediction):
+            for bins, tally in self._outputs:
+                tally.add(bins.place, assessment.outputs.get(bins.name))
