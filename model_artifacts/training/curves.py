@@ -6,6 +6,8 @@ Net benefit is that of Vickers & Elkin (Med Decis Making 2006;26:565): true posi
 person weighed by the odds of the threshold. Numpy only.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,25 @@ Points = list[list[float]]
 MOST_POINTS = 60
 THRESHOLDS = np.arange(1, 61) / 100
 """Of the decision curve: 1 % to 60 %, where acting on a risk is a question."""
+NOBODY: Mapping[str, Array] = MappingProxyType({})
 
 
 def curves(
-    probabilities: Array, labels: Labels, rival: Array | None = None, thresholds: Array = THRESHOLDS
+    probabilities: Array, labels: Labels, rivals: Mapping[str, Array] = NOBODY, thresholds: Array = THRESHOLDS
 ) -> dict[str, Any]:
-    """The section `curves`: `roc`, `precision_recall` and `decision`; `rival` are a rival's probabilities of the same rows."""
+    """The section `curves`: `roc`, `precision_recall`, `decision`, the events' share, and the rivals' curves of the same rows."""
+    return {
+        **_both(probabilities, labels),
+        "decision": decision(probabilities, labels, rivals, thresholds),
+        "prevalence": float(labels.mean()),
+        "rivals": {name: _both(values, labels) for name, values in rivals.items()},
+    }
+
+
+def _both(probabilities: Array, labels: Labels) -> dict[str, Points]:
     return {
         "roc": thinned(*roc(probabilities, labels)),
         "precision_recall": thinned(*precision_recall(probabilities, labels)[::-1]),
-        "decision": decision(probabilities, labels, rival, thresholds),
     }
 
 
@@ -57,18 +68,17 @@ def net_benefit(probabilities: Array, labels: Labels, threshold: float) -> float
 
 
 def decision(
-    probabilities: Array, labels: Labels, rival: Array | None = None, thresholds: Array = THRESHOLDS
+    probabilities: Array, labels: Labels, rivals: Mapping[str, Array] = NOBODY, thresholds: Array = THRESHOLDS
 ) -> list[dict[str, float]]:
-    """A row for each threshold: net benefit of the model, of treating all, and of the rival; of treating nobody it is 0."""
+    """A row for each threshold: net benefit of the model, of treating all, and of rivals by name; of treating nobody it is 0."""
     everybody = np.ones(len(labels))
     rows = []
     for threshold in thresholds.tolist():
-        row = {
-            "threshold": threshold,
-            "model": net_benefit(probabilities, labels, threshold),
-            "treat_all": net_benefit(everybody, labels, threshold),
-        }
-        rows.append(row if rival is None else row | {"rival": net_benefit(rival, labels, threshold)})
+        compared = {"model": probabilities, "treat_all": everybody, **rivals}
+        rows.append(
+            {"threshold": threshold}
+            | {name: net_benefit(values, labels, threshold) for name, values in compared.items()}
+        )
     return rows
 
 

@@ -33,14 +33,16 @@ def test_curves_decision_of_treating_all_is_zero_at_the_prevalence_and_the_model
     (row,) = decision(probability, outcome, thresholds=np.array([prevalence]))
     assert row["treat_all"] == pytest.approx(0, abs=1e-12)
     assert row["model"] > 0.02
-    assert "rival" not in row
-    (with_rival,) = decision(probability, outcome, np.zeros(len(outcome)), np.array([0.2]))
-    assert with_rival["rival"] == 0
+    assert set(row) == {"threshold", "model", "treat_all"}
+    (beside,) = decision(probability, outcome, {"nobody": np.zeros(len(outcome))}, np.array([0.2]))
+    assert beside["nobody"] == 0
 
 
 def test_curves_are_thinned_but_keep_their_ends_and_their_area():
     probability, outcome = drawn(digits=8)
-    made = curves(probability, outcome)
+    made = curves(probability, outcome, {"inverse": 1 - probability})
+    assert made["prevalence"] == outcome.mean()
+    assert np.trapezoid(*np.array(made["rivals"]["inverse"]["roc"]).T[::-1]) < 0.5
     for name in ("roc", "precision_recall", "decision"):
         assert 20 < len(made[name]) <= MOST_POINTS, name
     points = np.array(made["roc"])
