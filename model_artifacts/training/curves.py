@@ -28,7 +28,7 @@ NOBODY: Mapping[str, Array] = MappingProxyType({})
 def curves(
     probabilities: Array, labels: Labels, rivals: Mapping[str, Array] = NOBODY, thresholds: Array = THRESHOLDS
 ) -> dict[str, Any]:
-    """The section `curves`: `roc`, `precision_recall`, `decision`, the events' share, and the rivals' curves of the same rows."""
+    """The section `curves`: `roc`, `precision_recall`, `decision`, the share of events, and the rivals' curves."""
     return {
         **_both(probabilities, labels),
         "decision": decision(probabilities, labels, rivals, thresholds),
@@ -70,7 +70,7 @@ def net_benefit(probabilities: Array, labels: Labels, threshold: float) -> float
 def decision(
     probabilities: Array, labels: Labels, rivals: Mapping[str, Array] = NOBODY, thresholds: Array = THRESHOLDS
 ) -> list[dict[str, float]]:
-    """A row for each threshold: net benefit of the model, of treating all, and of rivals by name; of treating nobody it is 0."""
+    """A row for each threshold: net benefit of the model, of treating all, and of rivals; of treating nobody it is 0."""
     everybody = np.ones(len(labels))
     rows = []
     for threshold in thresholds.tolist():
