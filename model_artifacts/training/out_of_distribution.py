@@ -13,6 +13,7 @@ To extend: another change of rows is a function of (rows, …) to rows, and one 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,26 +49,42 @@ SOURCES = (
 )
 
 
+NO_SLIPS: Mapping[str, tuple[str, float]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is tested: held-out rows, the plausible ranges by input (both bounds inclusive), and the novelty with its threshold.
 
-    `novelty` takes rows in which what lies outside its range is not-a-number, as serving does, and gives a number for each row.
+    `novelty` takes rows in which what lies outside its range is not-a-number, as serving does, and gives a number for each row;
+    None for a model without a score, of which the plausible ranges are all there is.
     """
 
     rows: Rows
     ranges: Mapping[str, tuple[float, float]]
-    novelty: Callable[[Rows], Array]
+    novelty: Callable[[Rows], Array] | None
     threshold: float
+
+    def flagged(self, rows: Rows) -> Flags:
+        """Which rows the novelty score sets apart."""
+        if self.novelty is None:
+            return np.zeros(len(next(iter(rows.values()))), dtype=np.bool_)
+        return np.asarray(self.novelty(rows) > self.threshold)
 
 
 def out_of_distribution(
-    subject: Subject, children: Mapping[str, tuple[str, float]], *, shuffled: Sequence[str] = (), seed: int = 0
+    subject: Subject,
+    children: Mapping[str, tuple[str, float]],
+    *,
+    shuffled: Sequence[str] = (),
+    slips: Mapping[str, tuple[str, float]] = NO_SLIPS,
+    seed: int = 0,
 ) -> Report:
     """The whole section.
 
     `children` names, for an input, its entry of `CHILDREN` and the factor from that unit to the input's; {} if the model reads
-    none. `shuffled` are the measured inputs whose values may trade places; by default all of `ranges`.
+    none. `shuffled` are the measured inputs whose values may trade places; by default all of `ranges`. `slips` names, for an
+    input, a unit that is mistaken for its own and the factor that the number is then wrong by, besides ten and a tenth.
     """
     random = np.random.default_rng(seed)
     names = list(shuffled or subject.ranges)
@@ -76,6 +93,9 @@ def out_of_distribution(
         for name in subject.ranges
         for word, factor in (("a value tenfold", 10.0), ("a value a tenth", 0.1))
     ]
+    for name, (word, factor) in slips.items():
+        rows = times(subject.rows, name, factor)
+        found.append(detection(subject, rows, f"{word} ({name})", measured(subject.rows, [name])))
     several = measured(subject.rows, names, at_least=2)
     between = exchange_variables(subject.rows, names, random)
     found.append(detection(subject, between, "shuffled variables", several))
@@ -85,7 +105,7 @@ def out_of_distribution(
         rows = as_child(subject.rows, children, age, random)
         label = f"children's vitals ({age} year{'s'[: age > 1]})"
         found.append(detection(subject, rows, label, measured(subject.rows, list(children))))
-    flagged = subject.novelty(read(subject, subject.rows)[0]) > subject.threshold
+    flagged = subject.flagged(read(subject, subject.rows)[0])
     return {
         "how": "held-out rows changed as named; rate is the share noticed, by set_aside (a changed value lies outside its "
         "plausible range and is not used) or by novelty (the score of what is left is above the manifest's threshold, and the "
@@ -110,7 +130,7 @@ def detection(subject: Subject, rows: Rows, test: str, among: Flags) -> Report:
     """How often it was noticed, over the rows `among`: by either, by the ranges, by the novelty."""
     kept, aside = read(subject, rows)
     aside &= ~read(subject, subject.rows)[1]  # what was outside before counts for no test
-    flagged = subject.novelty(kept) > subject.threshold
+    flagged = subject.flagged(kept)
     n = int(among.sum())
     if n == 0:
         return {"test": test, "n": 0}

@@ -61,6 +61,15 @@ def test_out_of_distribution_of_a_blind_novelty_finds_what_the_ranges_find_and_n
     by_test = {row["test"]: row for row in out_of_distribution(blind, {})["detected"]}
     assert by_test["a value tenfold (weight)"]["rate"] == by_test["a value tenfold (weight)"]["set_aside"]
     assert not any("children" in test for test in by_test)
+    without = Subject(made(), {"weight": (20.0, 400.0)}, None, 0.0)
+    assert out_of_distribution(without, {}) == out_of_distribution(blind, {})
+
+
+def test_out_of_distribution_a_slip_of_a_models_own_unit_is_one_more_test():
+    section = out_of_distribution(subject(), {}, slips={"height": ("inches for centimetres", 1 / 2.54)})
+    (slip,) = [row for row in section["detected"] if row["test"] == "inches for centimetres (height)"]
+    assert slip["n"] == 550
+    assert slip["set_aside"]["estimate"] > 0.99
 
 
 def test_out_of_distribution_what_was_out_of_range_before_is_no_detection():
