@@ -30,6 +30,10 @@ class QueryError(FhirAdapterError):
     """Two models ask under one name for different things, or for a resource without search parameters here."""
 
 
+class ExportError(FhirAdapterError):
+    """A folder of FHIR files cannot be read as a whole; the message names the file, never what stands in it."""
+
+
 class FhirUpstreamError(FhirAdapterError):
     """The EHR's FHIR server did not give what was asked; one leaf per way of failing."""
 
