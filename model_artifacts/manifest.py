@@ -106,13 +106,33 @@ class AbstainRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minimum_present: int = 0
 
 
+class ConformalSpan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds from this value of the input on which they depend."""
+
+    at_least: float
+    event_bound: float
+    no_event_bound: float
+
+
 class Conformal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Split-conformal set for a yes/no outcome: an outcome stays in the set while its probability is at least its bound."""
+    """Split-conformal set for a yes/no outcome: an outcome stays in the set while its probability is at least its bound.
+
+    Where coverage has to hold within spans of something (the hour of a stay), `by` names the graph's input of one number that
+    says so, and `spans` the bounds from each value on, ascending; below the first span the two bounds here hold.
+    """
 
     coverage: float
     event_bound: float
     no_event_bound: float
     source: str
+    by: str = ""
+    spans: tuple[ConformalSpan, ...] = ()
+
+    def bounds_at(self, value: float | None) -> tuple[float, float]:
+        """Of the event and of its absence, at this value of the input `by`; None where it names no input."""
+        reached = [span for span in self.spans if value is not None and value >= span.at_least]
+        span = reached[-1] if reached else self
+        return span.event_bound, span.no_event_bound
 
 
 BaselineValue: TypeAlias = float | Literal["missing"]
@@ -325,7 +345,24 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
         (all(map(_lies_inside, digests)), "files must lie in the model's own folder"),
         (code_lists <= manifest.files.keys(), "a criterion's code list must be among the files"),
         *_monitoring_rules(manifest.monitoring),
+        *_conformal_rules(manifest),
         *gate_problems(manifest.gate),
+    ]
+
+
+def _conformal_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
+    conformal = manifest.uncertainty.conformal
+    if conformal is None:
+        return []
+    single = {item.name for item in manifest.artifact.inputs if item.shape == (1,)}
+    starts = [span.at_least for span in conformal.spans]
+    return [
+        (bool(starts) == bool(conformal.by), "conformal spans need the input they go by, and the other way round"),
+        (
+            not conformal.by or conformal.by in single,
+            f"conformal bounds go by {conformal.by!r}, no input of one number",
+        ),
+        (starts == sorted(set(starts)), "conformal spans must ascend"),
     ]
 
 

@@ -46,6 +46,21 @@ def _value(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _sets(content: dict[str, Any], starts: tuple[float, ...] = (6, 9), **changes: Any) -> None:
+    """Conformal bounds by a graph input of one number, with what is wrong in them."""
+    spans = [{"at_least": start, "event_bound": start / 100, "no_event_bound": 0.5} for start in starts]
+    conformal = {
+        "coverage": 0.9,
+        "event_bound": 0.2,
+        "no_event_bound": 0.6,
+        "source": "x",
+        "by": "hour",
+        "spans": spans,
+    }
+    content["artifact"]["inputs"].append({"name": "hour", "shape": [1]})
+    content["uncertainty"]["conformal"] = conformal | changes
+
+
 def test_manifest_of_a_released_model_is_read_whole() -> None:
     manifest = _parse(lambda content: None)
     assert manifest == parse_manifest(TEXT)
@@ -101,6 +116,10 @@ def test_manifest_without_a_required_member_is_refused(member: str) -> None:
         (lambda m: m["bands"][2].update(at_least=1.0), "band bounds must be probabilities below 1"),
         (lambda m: m["files"].pop("known_cvd.toml"), "a criterion's code list must be among the files"),
         (lambda m: m["population"]["criteria"][-1].pop("codes"), "a criterion's code list must be among the files"),
+        (lambda m: _sets(m, by=""), "conformal spans need the input they go by"),
+        (lambda m: _sets(m, spans=[]), "conformal spans need the input they go by"),
+        (lambda m: _sets(m, by="age"), "conformal bounds go by 'age', no input of one number"),
+        (lambda m: _sets(m, starts=(9, 6)), "conformal spans must ascend"),
         (lambda m: m["artifact"].update(opset=16), "opset 16 is not in 17–23"),
         (lambda m: m["artifact"].update(opset=24), "opset 24 is not in 17–23"),
         (lambda m: m["artifact"].update(sha256="0" * 63), "sha256 must be 64 hexadecimal digits"),
@@ -185,3 +204,10 @@ def test_manifest_band_is_that_of_the_figure_shown(probability: float, code: str
 @given(st.floats(0, 1))
 def test_manifest_has_one_band_for_every_probability(probability: float) -> None:
     assert isinstance(parse_manifest(TEXT).band(probability), Band)
+
+
+def test_manifest_conformal_bounds_are_those_of_the_span_reached() -> None:
+    conformal = _parse(_sets).uncertainty.conformal
+    assert conformal is not None
+    bounds = [conformal.bounds_at(hour) for hour in (5.9, 6.0, 8.9, 9.0, 100.0, None)]
+    assert bounds == [(0.2, 0.6), (0.06, 0.5), (0.06, 0.5), (0.09, 0.5), (0.09, 0.5), (0.2, 0.6)]
