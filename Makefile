@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MODEL ?= icu_mortality
 DATA ?=
+SIGN_KEY ?=
 DRILL ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -28,8 +29,8 @@ bench: .venv/test      ## speed, by ratios within one run
 drill: .venv/test      ## attack the signed log: make drill DRILL="crash faults"; minutes each, all of them an hour
 	$(BIN)/python -m benchmarks.drills $(DRILL)
 
-train: .venv/train     ## make train MODEL=icu_mortality DATA=folder
-	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA))
+train: .venv/train     ## make train MODEL=icu_mortality DATA=folder SIGN_KEY=file
+	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY))
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Bedside needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -119,6 +119,9 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Path, ...],
         "public keys (PEM files) that may sign models, beside Bedside's own; a model of no such key is refused",
     ] = ()
+    local_validation: Annotated[
+        Path | None, "reports of `bedside model evaluate`, which the models' pages show; none: in the state"
+    ] = None
 
 
 class Ward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,6 +190,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def model_store(self) -> Path:
         """Where versions lie that came into force after the installation."""
         return self.models.store or self.state.directory / "versions"
+
+    @property
+    def local_validation(self) -> Path:
+        """Where the reports on this site's own patients are kept."""
+        return self.models.local_validation or self.state.directory / "local-validation"
 
     @property
     def public_url(self) -> str:

@@ -12,7 +12,9 @@ from audit.commands.verbs import Verb, add_verbs
 VERBS = (
     Verb("list", "installed models and their versions", "bedside.models_installed:fill_list"),
     Verb("verify", "check every model folder as a start of the service does", "bedside.models_installed:fill_verify"),
+    Verb("evaluate", "validate a model on this site's own patients", "bedside.site_evaluation.command:fill"),
     Verb("card", "print a model's card", "bedside.models_installed:fill_card"),
+    Verb("sign", "sign a model folder, as its developer", "bedside.models_signing:fill"),
 )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from bedside.environment import read_config
+from bedside.offered import model_trust
 from model_artifacts.errors import ModelError
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
+from model_artifacts.signing import UNSIGNED
 
 
 def fill_list(parser: argparse.ArgumentParser) -> None:
@@ -30,18 +33,19 @@ def fill_card(parser: argparse.ArgumentParser) -> None:
 
 def list_models(_options: argparse.Namespace) -> int:
     """Prints id, version, hooks and title of each installed model."""
+    trust = model_trust(read_config())
     for package in model_packages().values():
-        manifest = ReleasedModel.load(package).manifest
+        manifest = ReleasedModel.load(package, trust).manifest
         sys.stdout.write(f"{manifest.id} {manifest.version}  {', '.join(manifest.hooks)}  {manifest.title}\n")
     return 0
 
 
 def verify_models(_options: argparse.Namespace) -> int:
     """Loads each model as the service would; exit code 1 if one is refused."""
-    code = 0
+    code, trust = 0, model_trust(read_config())
     for name, package in model_packages().items():
         try:
-            model = ReleasedModel.load(package)
+            model = ReleasedModel.load(package, trust)
         except ModelError as exc:
             sys.stdout.write(f"{name}: REFUSED: {exc}\n")
             code = 1
@@ -52,11 +56,13 @@ def verify_models(_options: argparse.Namespace) -> int:
 
 def print_card(options: argparse.Namespace) -> int:
     """Prints MODEL_CARD.md of one model, or writes it anew into the model's folder."""
-    model = ReleasedModel.load(model_packages()[options.model])
+    # Who writes a card makes the model, and signs it when the card is there.
+    trust = UNSIGNED if options.write else model_trust(read_config())
+    model = ReleasedModel.load(model_packages()[options.model], trust)
     card = model.folder / CARD_FILE
     if options.write:
         card.write_text(model_card(model), encoding="utf-8")
-        sys.stdout.write(f"{card} written\n")
+        sys.stdout.write(f"{card} written; what is signed has changed: bedside model sign {options.model}\n")
     else:
         sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
     return 0

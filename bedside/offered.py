@@ -11,6 +11,7 @@ from cds_service.hooks import PARSERS
 from cds_service.services import CdsService, ServiceSettings, services_of
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
+from model_artifacts.signing import TrustedKey, trusted_keys
 
 SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -20,13 +21,23 @@ def load_models(config: Config) -> dict[str, ReleasedModel]:
 
     Raises:
         ConfigError: a model that is not installed is enabled.
-        ModelError: a model folder is unreadable or altered.
+        ModelError: a model folder is unreadable, altered, or nobody whom this site trusts signed it.
     """
     packages = model_packages()
     unknown = [name for name in config.models.enabled if name not in packages]
     if unknown:
         raise ConfigError(f"models.enabled: expected some of {', '.join(packages)}, got {', '.join(unknown)}")
-    return {name: ReleasedModel.load(packages[name]) for name in config.models.enabled}
+    trust = model_trust(config)
+    return {name: ReleasedModel.load(packages[name], trust) for name in config.models.enabled}
+
+
+def model_trust(config: Config) -> tuple[TrustedKey, ...]:
+    """The keys that may vouch for a model here.
+
+    Raises:
+        ArtifactError: a configured key can't be read.
+    """
+    return trusted_keys(config.models.trusted_keys)
 
 
 def build_services(config: Config, models: Mapping[str, ReleasedModel]) -> tuple[CdsService, ...]:

@@ -14,11 +14,13 @@ kept version, whose manifest's digest stands in the log.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model_artifacts.errors import ArtifactError, ManifestError
 from model_artifacts.manifest import ModelManifest, Sha256, parse_manifest
@@ -51,6 +53,22 @@ class ModelFolder:
     def card_sha256(self) -> Sha256:
         """Of the model card; where there is none, of nothing."""
         return sha256(self.contents.get(CARD_FILE, b""))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the evaluation found; empty where there is no `metrics.json`.
+
+        Raises:
+            ArtifactError: it is no JSON object.
+        """
+        try:
+            content = json.loads(self.contents.get(METRICS_FILE, b"{}"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            message = f"file {METRICS_FILE} of model {self.manifest.id}: expected a JSON object"
+            raise ArtifactError(message, model_id=self.manifest.id)
+        return content
 
 
 def read_folder(folder: Path, trust: Trust, name: str | None = None) -> ModelFolder:

@@ -107,7 +107,7 @@ class _Group:
 
 def gate_problems(gate: Gate) -> Iterator[tuple[bool, str]]:
     """What must hold for `gate` to be one, each with what to say if it doesn't."""
-    names = [item.name for item in (*gate.rules, *gate.comparisons)]
+    names = [rule.name for rule in gate.rules] + [comparison.name for comparison in gate.comparisons]
     yield len(set(names)) == len(names), "gate rules must have names of their own"
     for name in names:
         yield (
@@ -139,6 +139,15 @@ def judge_against(
 ) -> tuple[Verdict, ...]:
     """The verdict of every comparison of `metrics` with those of the version in force."""
     return tuple(_compare(item, metrics, in_force, in_force_version) for item in gate.comparisons)
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """A line for each verdict, with its figures, and why the rule is there where it is broken."""
+    return [
+        f"gate {verdict.name}: {'passed' if verdict.passed else 'FAILED'}: {verdict.figures}"
+        + ("" if verdict.passed else f" ({verdict.reason})")
+        for verdict in verdicts
+    ]
 
 
 def _judge_whole(rule: GateRule, metrics: Mapping[str, Any]) -> Verdict:

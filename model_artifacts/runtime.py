@@ -52,7 +52,7 @@ from model_artifacts.graph import Arrays, GraphAnswer, check_signature, open_ses
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256
 from model_artifacts.population import concerned_by, unmet_criteria
-from model_artifacts.signing import UNSIGNED, Trust
+from model_artifacts.signing import Trust, release_keys
 
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
 
@@ -78,8 +78,10 @@ class ReleasedModel:
     session: onnxruntime.InferenceSession
 
     @classmethod
-    def load(cls, package: str, trust: Trust = UNSIGNED, folder: Path | None = None) -> ReleasedModel:
+    def load(cls, package: str, trust: Trust | None = None, folder: Path | None = None) -> ReleasedModel:
         """The released model in the import package `package`; `folder` holds another version of its files.
+
+        Without `trust`, Bedside's own key must vouch for it.
 
         Raises:
             ManifestError: the manifest is unreadable or contradicts itself.
@@ -88,7 +90,8 @@ class ReleasedModel:
         """
         code = Path(str(files(package)))
         place = code if folder is None else folder
-        found = read_folder(place, trust)  # (1) (2) (3)
+        name = package.rpartition(".")[2]
+        found = read_folder(place, release_keys() if trust is None else trust, name)  # (1) (2) (3)
         manifest, session = found.manifest, open_graph(found)
         artifact_sha256 = Sha256(manifest.artifact.sha256)
         identity = ModelIdentity(
@@ -151,7 +154,7 @@ class ReleasedModel:
             self.identity,
             outputs,
             _spread(manifest, answer.members, outputs),
-            _outcome_set(first, manifest.uncertainty.conformal),
+            _outcome_set(first, manifest.uncertainty.conformal, inputs.arrays),
             baseline,
             attributions,
             gap,
@@ -287,11 +290,12 @@ def _interval(
     return ends
 
 
-def _outcome_set(probability: float, conformal: Conformal | None) -> OutcomeSet | None:
+def _outcome_set(probability: float, conformal: Conformal | None, arrays: Arrays) -> OutcomeSet | None:
     if conformal is None:
         return None
-    event = probability >= conformal.event_bound
-    no_event = 1 - probability >= conformal.no_event_bound
+    value = float(arrays[conformal.by].item()) if conformal.by else None
+    event_bound, no_event_bound = conformal.bounds_at(value)
+    event, no_event = probability >= event_bound, 1 - probability >= no_event_bound
     match event, no_event:
         case True, True:
             return "either"

@@ -30,13 +30,12 @@ from model_artifacts.icu_mortality.events import HOURS, VARIABLES, hourly, plaus
 from model_artifacts.icu_mortality.release import fill_manifest
 from model_artifacts.icu_mortality.report import Cohort, Evaluation, make_report, write_metrics
 from model_artifacts.icu_mortality.summary import summary_features
-from model_artifacts.runtime import ReleasedModel
 from model_artifacts.training.calibrate import fit_platt
 from model_artifacts.training.conformal import Bounds, fit_bounds
 from model_artifacts.training.ensemble import Rows, Targets, fit_ensemble, member_logits
 from model_artifacts.training.event_network import EventNetwork, ExactPooling, Shape
 from model_artifacts.training.export import Explanation, check_parity, export_explained
-from model_artifacts.training.release import renew_examples
+from model_artifacts.training.release import add_sign_key, finish_release
 from model_artifacts.training.rivals import boosted_predictions, regression_predictions
 from model_artifacts.training.split import Fold, Indices, fold_numbers, make_folds
 from model_artifacts.training.stay_model import (
@@ -256,6 +255,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds physionet2012/")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--out", type=Path, default=FOLDER, help="where model.onnx and metrics.json go")
+    add_sign_key(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     started = time.monotonic()
@@ -277,7 +277,7 @@ def main() -> None:
     write_metrics(arguments.out, make_report(cohort(stays), evaluation, rivals, folds, fitted.bounds, run))
     if arguments.out == FOLDER:
         fill_manifest(FOLDER)
-        renew_examples(ReleasedModel.load("model_artifacts.icu_mortality"), FOLDER / "examples")
+        finish_release("model_artifacts.icu_mortality", arguments.sign_key)
     say(f"done in {time.monotonic() - started:.0f} s")
 
 

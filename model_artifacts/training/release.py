@@ -1,10 +1,11 @@
-"""A model folder's manifest from its template, and its examples anew: the last two steps of a training, of any model.
+"""The last steps of a training, of any model: its manifest from the template, its examples and card anew, and the signature.
 
 Owns nothing that serves. A model owns its marks `@…@` and how a figure becomes a mark's text, in its own `release.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -14,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from model_artifacts.assessment import Abstention, Prediction
+from model_artifacts.errors import ArtifactError
 from model_artifacts.examples import example_record
+from model_artifacts.folder import read_folder
+from model_artifacts.gate import judge, verdict_lines
+from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.runtime import ReleasedModel
+from model_artifacts.signing import SIGNATURE_FILE, UNSIGNED
+from model_artifacts.training.sign import sign_folder
 
 
 def fill_template(folder: Path, marks: Mapping[str, str]) -> None:
@@ -38,6 +45,33 @@ def fill_template(folder: Path, marks: Mapping[str, str]) -> None:
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file as hex digits, as the manifest lists it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def add_sign_key(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of `finish_release`."""
+    parser.add_argument("--sign-key", type=Path, metavar="FILE", help="P-256 private key to sign the folder with (PEM)")
+
+
+def finish_release(package: str, sign_key: Path | None) -> None:
+    """Renews examples and card of the model in `package`, whose manifest is written, and signs the folder with `sign_key`.
+
+    Without a key the folder is left unsigned: the old signature would be taken for an alteration.
+
+    Raises:
+        ArtifactError: the key can't be used, or the model's metrics break its gate, so that nobody could promote it.
+    """
+    model = ReleasedModel.load(package, UNSIGNED)
+    renew_examples(model, model.folder / "examples")
+    (model.folder / CARD_FILE).write_text(model_card(model), encoding="utf-8")
+    (model.folder / SIGNATURE_FILE).unlink(missing_ok=True)
+    if sign_key is None:
+        return
+    released = read_folder(model.folder, UNSIGNED)
+    broken = [verdict for verdict in judge(released.manifest.gate, released.metrics) if not verdict.passed]
+    if broken:
+        message = f"model {model.manifest.id} is not signed, its gate isn't passed: {'; '.join(verdict_lines(broken))}"
+        raise ArtifactError(message, model_id=model.manifest.id)
+    sign_folder(model.folder, sign_key)
 
 
 def renew_examples(model: ReleasedModel, examples: Path) -> None:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from model_artifacts.errors import ArtifactError
-from model_artifacts.folder import SIGNATURE_FILE, read_folder
-from model_artifacts.signing import UNSIGNED
+from model_artifacts.folder import read_folder
+from model_artifacts.signing import SIGNATURE_FILE, UNSIGNED
 
 try:
     from model_signing import signing

@@ -18,7 +18,6 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from model_artifacts.runtime import ReleasedModel
 from model_artifacts.training.dose_fit import (
     Features,
     Fitted,
@@ -31,7 +30,7 @@ from model_artifacts.training.dose_fit import (
 )
 from model_artifacts.training.dose_model import Layout
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
-from model_artifacts.training.release import renew_examples
+from model_artifacts.training.release import add_sign_key, finish_release
 from model_artifacts.warfarin_dose.cohort import Cohort, read_cohort
 from model_artifacts.warfarin_dose.columns import COLUMNS, CYP2C9, INDEX, RACES, SLOTS, VKORC1
 from model_artifacts.warfarin_dose.equations import clinical_dose, pharmacogenetic_dose
@@ -155,6 +154,7 @@ def main() -> None:
     """Trains, evaluates, exports and writes everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds iwpc-warfarin/warfarin.csv")
+    add_sign_key(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
@@ -177,7 +177,7 @@ def main() -> None:
     }
     write_metrics(make_report(held, run), FOLDER / "metrics.json")
     fill_manifest(FOLDER)
-    renew_examples(ReleasedModel.load("model_artifacts.warfarin_dose"), FOLDER / "examples")
+    finish_release("model_artifacts.warfarin_dose", arguments.sign_key)
 
 
 def _some_masked(features: Features) -> npt.NDArray[np.float32]:

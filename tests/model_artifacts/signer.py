@@ -29,6 +29,11 @@ class Signer:
         folder.mkdir(parents=True, exist_ok=True)
         self.public_file = folder / name
         self.public_file.write_bytes(public)
+        self.private_file = folder / "private.pem"
+        plain = serialization.NoEncryption()
+        self.private_file.write_bytes(
+            self.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        )
         self.hint = hashlib.sha256(public).hexdigest()
 
     @property

@@ -24,6 +24,7 @@ from fhir_adapters.resources import PatientId
 from model_artifacts.assessment import Abstention, Prediction
 from model_artifacts.errors import ArtifactError, GraphOutputError, ManifestError, ModelError
 from model_artifacts.runtime import ReleasedModel
+from model_artifacts.signing import UNSIGNED
 
 AS_OF = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ANSWER: dict[str, Any] = {
@@ -170,7 +171,7 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
 @pytest.fixture
 def make_model(make_package: Callable[..., str]) -> MakeModel:
-    return lambda answer=None, **changes: ReleasedModel.load(make_package(answer, **changes))
+    return lambda answer=None, **changes: ReleasedModel.load(make_package(answer, **changes), UNSIGNED)
 
 
 def _record(**changes: Any) -> PatientRecord:
@@ -313,21 +314,21 @@ def test_runtime_prediction_set_may_be_empty(make_model: MakeModel) -> None:
 def test_runtime_refuses_a_graph_without_a_required_output(make_package: Callable[..., str], missing: str) -> None:
     package = make_package({missing: None})
     with pytest.raises(ArtifactError, match=f"lacks outputs .*{missing}"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
 
 
 @pytest.mark.parametrize("graph", [_graph(ANSWER, width=3), _graph(ANSWER, name="x")])
 def test_runtime_refuses_a_graph_with_other_inputs(make_package: Callable[..., str], graph: bytes) -> None:
     package = make_package(graph=graph)
     with pytest.raises(ArtifactError, match="graph inputs of model tiny"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a graph", _graph(ANSWER)[:-20]])
 def test_runtime_refuses_bytes_that_are_no_graph(make_package: Callable[..., str], data: bytes) -> None:
     package = make_package(graph=data)
     with pytest.raises(ArtifactError, match="graph of model tiny does not load"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
 
 
 def test_runtime_refuses_an_altered_or_missing_file_and_names_it(
@@ -335,15 +336,15 @@ def test_runtime_refuses_an_altered_or_missing_file_and_names_it(
 ) -> None:
     package = make_package(files=f'"codes.toml" = "{hashlib.sha256(b"a").hexdigest()}"')
     with pytest.raises(ArtifactError, match=r"file codes\.toml of model tiny: No such file"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
     (tmp_path / package / "codes.toml").write_bytes(b"b")
     with pytest.raises(
         ArtifactError, match=r"file codes\.toml of model tiny is altered: expected sha-256 ca978112"
     ) as refused:
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
     assert refused.value.model_id == "tiny"
     (tmp_path / package / "codes.toml").write_bytes(b"a")
-    assert ReleasedModel.load(package).manifest.id == "tiny"
+    assert ReleasedModel.load(package, UNSIGNED).manifest.id == "tiny"
 
 
 def test_runtime_runs_no_code_of_a_package_whose_graph_is_refused(
@@ -351,18 +352,18 @@ def test_runtime_runs_no_code_of_a_package_whose_graph_is_refused(
 ) -> None:
     package = make_package(sha256="0" * 64, inputs="raise SystemExit('code of an altered package ran')\n")
     with pytest.raises(ArtifactError, match=r"file model\.onnx of model tiny is altered"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
 
 
 def test_runtime_refuses_an_opset_that_is_not_run(make_package: Callable[..., str]) -> None:
     with pytest.raises(ManifestError, match="opset 12"):
-        ReleasedModel.load(make_package(opset=12))
+        ReleasedModel.load(make_package(opset=12), UNSIGNED)
 
 
 def test_runtime_refuses_an_essential_input_that_does_not_exist(make_package: Callable[..., str]) -> None:
     package = make_package(abstain='essential = ["age", "dosis"]')
     with pytest.raises(ModelError, match="essential input dosis of model tiny is none of age, dose"):
-        ReleasedModel.load(package)
+        ReleasedModel.load(package, UNSIGNED)
 
 
 def test_runtime_uses_the_models_own_words_where_it_has_them(make_package: Callable[..., str], tmp_path: Path) -> None:
@@ -375,7 +376,7 @@ def test_runtime_uses_the_models_own_words_where_it_has_them(make_package: Calla
                 return replace(interpret_by_bands(assessment, manifest), headline="own words")
         """)
     )
-    model = ReleasedModel.load(package)
+    model = ReleasedModel.load(package, UNSIGNED)
     assert model.interpret(model.assess(_record(), AS_OF).assessment, model.manifest).headline == "own words"
 
 
