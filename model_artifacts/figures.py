@@ -16,6 +16,13 @@ _ABBREVIATIONS = {
     "npv": "NPV",
     "onnx": "ONNX",
     "icu": "ICU",
+    "iwpc": "IWPC",
+    "asian": "Asian",
+    "black": "Black",
+    "white": "White",
+    "hispanic": "Hispanic",
+    "caucasian": "Caucasian",
+    "africanamerican": "African American",
 }
 
 
@@ -44,12 +51,12 @@ class Grid:
 
 
 def words(key: str) -> str:
-    """A member's name in words: "calibration_slope" gives "calibration slope"."""
-    return " ".join(_ABBREVIATIONS.get(part, part) for part in key.split("_"))
+    """A member's name in words: "calibration_slope" gives "calibration slope"; spaces stay as they are."""
+    return " ".join(_ABBREVIATIONS.get(part, part) for part in key.replace("_", " ").split(" "))
 
 
 def number_words(value: float) -> str:
-    """A number as the card shows it: counts whole, others to three decimals (two if it has no more), small ones to 2 digits."""
+    """A number as the card shows it: counts whole, others to three decimals, fewer if large, small ones to 2 digits."""
     if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 2):
         return str(int(value))
     if not math.isfinite(value):
@@ -75,9 +82,11 @@ def cell_words(cell: Cell) -> str:
 
 
 def _decimals(value: float, *interval: float) -> int:
-    """Decimals for a figure: two if it and its interval have no more, else three, or more for two digits of a small one."""
+    """Decimals for a figure: two if it and its interval have no more, else as many as give it three or four digits."""
     if all(part == round(part, 2) for part in (value, *interval) if math.isfinite(part)):
         return 2
-    if not math.isfinite(value) or value == 0 or abs(value) >= 0.01:
+    if not math.isfinite(value) or value == 0 or 0.01 <= abs(value) < 2:
         return 3
+    if abs(value) >= 2:
+        return 2 if abs(value) < 20 else 1
     return 1 - math.floor(math.log10(abs(value)))

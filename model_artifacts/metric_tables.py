@@ -22,7 +22,9 @@ def _print_section(section: Section) -> Blocks:
     if section.notes:
         blocks.append(bullets([f"{name}: {text}" if name else text for name, text in section.notes]))
     if section.figures:
-        blocks.append(table(("Figure", "Value", "Beside it"), [_figure_row(figure) for figure in section.figures]))
+        beside = any(figure.beside for figure in section.figures)
+        header = ("Figure", "Value", "Beside it") if beside else ("Figure", "Value")
+        blocks.append(table(header, [_figure_row(figure)[: len(header)] for figure in section.figures]))
     for grid in section.grids:
         blocks += _print_grid(grid)
     spreads = {figure.spread for figure in _figures(section) if figure.spread}

@@ -59,6 +59,7 @@ KINDS: tuple[tuple[str, Kind], ...] = (
 )
 """Beginning of a section's name to what it is about; the first that fits."""
 
+METRICS_FILE = "metrics.json"
 _ESTIMATES = ("estimate", "value", "median")
 
 
@@ -84,13 +85,22 @@ def read_metrics(folder: Path) -> tuple[Section, ...]:
     Raises:
         ArtifactError: the file is missing or is not an object.
     """
+    return parse_metrics(load_metrics(folder))
+
+
+def load_metrics(folder: Path) -> dict[str, Any]:
+    """The content of a model folder's `metrics.json`.
+
+    Raises:
+        ArtifactError: the file is missing or is not an object.
+    """
     try:
-        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise ArtifactError(f"metrics.json of {folder.name} cannot be read: {type(exc).__name__}") from exc
     if not isinstance(content, dict):
         raise ArtifactError(f"metrics.json of {folder.name}: expected an object, got {type(content).__name__}")
-    return parse_metrics(content)
+    return content
 
 
 def parse_metrics(content: Mapping[str, Any]) -> tuple[Section, ...]:

@@ -3,35 +3,28 @@
 The same folder always gives the same bytes; a test holds every committed card to it. A number comes from `metrics.json` (how
 good the model is) or from the manifest (what it does), never from here. A section nobody can fill says "not available" and why.
 
-To add a section: a function of `_Facts` that returns Markdown blocks, and its title in `_SECTIONS`. To add a regulation's
-attributes: a module like `source_attributes`, and its name in the last section.
+To add a section: a function of `Facts` that returns Markdown blocks, and its title in `_SECTIONS`. To add a regulation's
+attributes: a module like `source_attributes` or `tripod`, and its section here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from model_artifacts import card_performance as performance
 from model_artifacts import source_attributes as dsi
-from model_artifacts.finding import UNIT_WORDS, capitalised, natural_frequency, percent
+from model_artifacts import tripod
+from model_artifacts.card_performance import Facts, quantity_unit
+from model_artifacts.finding import UNIT_WORDS, natural_frequency, percent
 from model_artifacts.input_description import age_words, describe_inputs, describe_query
 from model_artifacts.manifest import ModelManifest
-from model_artifacts.metric_tables import Blocks, bullets, grid_names, print_sections, table
-from model_artifacts.metrics import Kind, Section, read_metrics
+from model_artifacts.metric_tables import Blocks, bullets, table
+from model_artifacts.metrics import METRICS_FILE, load_metrics, parse_metrics
 from model_artifacts.occlusion import method_words
 from model_artifacts.runtime import ReleasedModel
 
 CARD_FILE = "MODEL_CARD.md"
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    model: ReleasedModel
-    manifest: ModelManifest
-    metrics: tuple[Section, ...]
-
-    def of(self, *kinds: Kind) -> tuple[Section, ...]:
-        return tuple(section for section in self.metrics if section.kind in kinds)
 
 
 def model_card(model: ReleasedModel) -> str:
@@ -41,20 +34,32 @@ def model_card(model: ReleasedModel) -> str:
         ArtifactError: `metrics.json` is missing or unreadable.
         ManifestError: the manifest discloses what cannot be authored.
     """
-    facts = _Facts(model, model.manifest, read_metrics(model.folder))
+    content = load_metrics(model.folder)
+    facts = Facts(model, content, parse_metrics(content))
     blocks = [f"# {facts.manifest.title}", facts.manifest.description]
     for title, section in _SECTIONS:
         blocks += [f"## {title}", *section(facts)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _intended_use(facts: _Facts) -> Blocks:
+def _intended_use(facts: Facts) -> Blocks:
     use = facts.manifest.intended_use
     role = f"It {use.role} the clinician's decision. It never replaces it."
-    return [use.use, bullets([f"Users: {use.users}", f"Role: {role}", f"Moment: {', '.join(facts.manifest.hooks)}"])]
+    moments = "; ".join(f"{_MOMENTS[hook]} ({hook})" if hook in _MOMENTS else hook for hook in facts.manifest.hooks)
+    return [use.use, bullets([f"Users: {use.users}", f"Role: {role}", f"Moment: {moments}"])]
 
 
-def _population(facts: _Facts) -> Blocks:
+_MOMENTS = {
+    "patient-view": "when the patient's record is opened",
+    "order-select": "while an order is being chosen",
+    "order-sign": "when orders are to be signed",
+    "encounter-start": "when the stay begins",
+    "encounter-discharge": "when the patient is being discharged",
+}
+"""The hooks of CDS Hooks in a clinician's words."""
+
+
+def _population(facts: Facts) -> Blocks:
     population = facts.manifest.population
     return [
         f"For {population.text}. Checked on every call; the model does not answer if",
@@ -62,11 +67,11 @@ def _population(facts: _Facts) -> Blocks:
     ]
 
 
-def _out_of_scope(facts: _Facts) -> Blocks:
+def _out_of_scope(facts: Facts) -> Blocks:
     return [bullets(facts.manifest.intended_use.out_of_scope)]
 
 
-def _inputs(facts: _Facts) -> Blocks:
+def _inputs(facts: Facts) -> Blocks:
     essential = facts.manifest.abstain.essential
     rows = [
         (
@@ -90,7 +95,7 @@ def _inputs(facts: _Facts) -> Blocks:
     ]
 
 
-def _outputs(facts: _Facts) -> Blocks:
+def _outputs(facts: Facts) -> Blocks:
     manifest = facts.manifest
     outputs = [
         (item.label, item.event, "where it is defined" if item.optional else "always") for item in manifest.outputs
@@ -117,7 +122,7 @@ def _outputs(facts: _Facts) -> Blocks:
     ]
 
 
-def _how_to_read(facts: _Facts) -> Blocks:
+def _how_to_read(facts: Facts) -> Blocks:
     manifest = facts.manifest
     if not manifest.gives_probabilities:
         return [bullets(_QUANTITY_READING)]
@@ -144,43 +149,14 @@ _QUANTITY_READING = (
 )
 
 
-def _evaluation(facts: _Facts) -> Blocks:
-    return _measured(facts.of("evaluation", "published", "external"), "this model's performance was not measured")
-
-
-def _calibration(facts: _Facts) -> Blocks:
-    elsewhere = any("calibration" in text for text in grid_names(facts.of("evaluation", "published", "external")))
-    reason = "see “Evaluation figures” for slope and intercept; no curve was measured"
-    return _measured(facts.of("calibration"), reason if elsewhere else "calibration was not measured")
-
-
-def _subgroups(facts: _Facts) -> Blocks:
-    return _measured(facts.of("subgroups"), "performance by group was not measured here")
-
-
-def _uncertainty(facts: _Facts) -> Blocks:
-    uncertainty = facts.manifest.uncertainty
-    blocks = [uncertainty.text]
-    if uncertainty.kind == "ensemble-range":
-        blocks.append(f"The range on the card is the lowest and highest of {facts.manifest.artifact.members} networks.")
-    if uncertainty.conformal is not None:
-        conformal = uncertainty.conformal
-        ends = percent(conformal.event_bound), percent(1 - conformal.no_event_bound)
-        blocks.append(
-            f"Prediction set with a coverage of {100 * conformal.coverage:.0f} %: the event stays in it from a probability of "
-            f"{ends[0]}, its absence up to {ends[1]}. {capitalised(conformal.source)}"
-        )
-    return blocks + print_sections(facts.of("uncertainty"))
-
-
-def _explanation(facts: _Facts) -> Blocks:
+def _explanation(facts: Facts) -> Blocks:
     artifact, manifest = facts.manifest.artifact, facts.manifest
     method = method_words(manifest) if artifact.explainer == "occlusion" else _gradients_words(manifest)
     check = (
         "The contributions add up to the estimate minus the baseline's. They are added up again on every call, "
         f"and a gap above {artifact.completeness_tolerance:g} means that nothing is shown."
     )
-    return [method, f"Compared with {manifest.explanation.baseline}.", check]
+    return [method, f"Compared with {manifest.explanation.baseline}.", check, *facts.printed("explanation")]
 
 
 def _gradients_words(manifest: ModelManifest) -> str:
@@ -193,10 +169,10 @@ def _gradients_words(manifest: ModelManifest) -> str:
 def _unit(manifest: ModelManifest) -> str:
     if manifest.gives_probabilities:
         return "probability (percentage points on the card)"
-    return UNIT_WORDS.get(manifest.explanation.unit, manifest.explanation.unit)
+    return quantity_unit(manifest)
 
 
-def _abstention(facts: _Facts) -> Blocks:
+def _abstention(facts: Facts) -> Blocks:
     manifest = facts.manifest
     labels = {item.name: item.label for item in describe_inputs(facts.model.inputs)}
     rules = ["the patient is outside of the population (above)"]
@@ -214,17 +190,17 @@ def _abstention(facts: _Facts) -> Blocks:
     return ["The model does not answer, and says why, if", bullets(rules)]
 
 
-def _limits(facts: _Facts) -> Blocks:
+def _limits(facts: Facts) -> Blocks:
     return [bullets(facts.manifest.intended_use.limits)]
 
 
-def _training_data(facts: _Facts) -> Blocks:
+def _training_data(facts: Facts) -> Blocks:
     data = facts.manifest.training_data
     listed = bullets([f"Licence: {data.licence}", f"Citation: {data.citation}"])
-    return [data.description, listed, *print_sections(facts.of("data"))]
+    return [data.description, listed, *facts.printed("data")]
 
 
-def _reproducibility(facts: _Facts) -> Blocks:
+def _reproducibility(facts: Facts) -> Blocks:
     manifest, trains = facts.manifest, (facts.model.folder / "train.py").exists()
     seeds = ", ".join(map(str, manifest.seeds))
     if manifest.kind == "published-equation":
@@ -237,25 +213,27 @@ def _reproducibility(facts: _Facts) -> Blocks:
         f"Seeds: {seeds or 'not available: the manifest names none'}",
         f"Graph: ONNX opset {manifest.artifact.opset}, inputs {inputs}",
     ]
-    return [bullets(lines), *print_sections(facts.of("build"))]
+    return [bullets(lines), *facts.printed("build")]
 
 
 def _shape(shape: Sequence[int]) -> str:
     return ", ".join(("n", *map(str, shape)))
 
 
-def _version(facts: _Facts) -> Blocks:
+def _version(facts: Facts) -> Blocks:
     manifest, identity = facts.manifest, facts.model.identity
+    metrics = hashlib.sha256((facts.model.folder / METRICS_FILE).read_bytes()).hexdigest()
     own = {manifest.artifact.file: identity.artifact_sha256, "manifest.toml": identity.manifest_sha256}
-    digests = (*own.items(), *sorted(manifest.files.items()))
+    digests = (*own.items(), (METRICS_FILE, metrics), *sorted(manifest.files.items()))
     return [
         f"Model `{manifest.id}`, version {manifest.version}, a {manifest.kind.replace('-', ' ')} model.",
         table(("File", "SHA-256"), [(name, f"`{digest}`") for name, digest in digests]),
+        "The log's entry of a decision names this card by its own SHA-256, which the card cannot hold; the page shows it.",
         f"Source: [{manifest.source.label}]({manifest.source.url}). {manifest.source.citation}",
     ]
 
 
-def _source_attributes(facts: _Facts) -> Blocks:
+def _source_attributes(facts: Facts) -> Blocks:
     attributes = dsi.source_attributes(facts.manifest, facts.model.inputs, facts.metrics)
     rows = [
         (str(number), dsi.ATTRIBUTES[key], attribute.words())
@@ -267,26 +245,37 @@ def _source_attributes(facts: _Facts) -> Blocks:
     ]
 
 
-_SECTIONS: tuple[tuple[str, Callable[[_Facts], Blocks]], ...] = (
+def _reporting_guideline(facts: Facts) -> Blocks:
+    items = tripod.tripod_items(facts.manifest, facts.metrics)
+    answered = sum(answer.text is not None for answer in items.values())
+    intro = (
+        f"TRIPOD+AI (Collins GS, et al. BMJ 2024;385:e078378): the {len(items)} parts of its 27 items in words of our own, of "
+        f"which this card answers {answered}. An answer says where it is reported, not that it is good."
+    )
+    rows = [(key, tripod.ITEMS[key], item.words()) for key, item in items.items()]
+    return [intro, table(("Part", "Asks for", "This card"), rows)]
+
+
+_SECTIONS: tuple[tuple[str, Callable[[Facts], Blocks]], ...] = (
+    ("In short", performance.in_short),
     ("Intended use", _intended_use),
     ("Population", _population),
     ("Out of scope", _out_of_scope),
     ("Inputs", _inputs),
     ("Outputs", _outputs),
     ("How to read it", _how_to_read),
-    ("Evaluation figures", _evaluation),
-    ("Calibration", _calibration),
-    ("Subgroups", _subgroups),
-    ("Uncertainty", _uncertainty),
+    ("Evaluation figures", performance.evaluation),
+    ("Calibration", performance.calibration),
+    ("Subgroups", performance.subgroups),
+    ("Release gate", performance.release_gate),
+    ("Uncertainty", performance.uncertainty),
     ("Explanation", _explanation),
     ("When it does not answer", _abstention),
     ("Limits", _limits),
     ("Training data", _training_data),
     ("Reproducibility", _reproducibility),
+    ("Monitoring in service", performance.monitoring),
     ("Version and digests", _version),
     (f"Source attributes ({dsi.SCHEMA})", _source_attributes),
+    (f"Reporting guideline ({tripod.SCHEMA})", _reporting_guideline),
 )
-
-
-def _measured(sections: Sequence[Section], why_not: str) -> Blocks:
-    return print_sections(sections) or [f"not available: {why_not}"]

@@ -13,6 +13,7 @@ from model_artifacts.figures import number_words, words
 from model_artifacts.plot_shapes import Content, Named, Plot, Series, capital, draw_lines, has_interval, lines_axes
 
 Rows = Sequence[Mapping[str, Any]]
+Line = tuple[tuple[float, float], tuple[float, float]]
 
 MOST_ROWS = 15
 """Of a curve's table, for each line: what is between them is in metrics.json."""
@@ -28,7 +29,7 @@ class _Curve:
     title: str
     names: tuple[str, str]
     reading: str
-    chance: tuple[tuple[float, float], tuple[float, float]] | None
+    chance: Line | None
 
 
 _UNIT_SQUARE_CURVES = (
@@ -44,7 +45,8 @@ _UNIT_SQUARE_CURVES = (
         "precision_recall",
         "Precision and recall",
         ("recall (sensitivity)", "precision (positive predictive value)"),
-        "For every threshold: which share of those raised have the event, against which share of those with it are found.",
+        "For every threshold: which share of those raised have the event, against which share of those with it are found. The "
+        "thin line is chance: the share of all people who have it.",
         None,
     ),
 )
@@ -59,16 +61,17 @@ def curves(content: Content, _unit: str) -> Iterator[Plot]:
             lines += [
                 Series(words(name), _pairs(rival[curve.member])) for name, rival in rivals if curve.member in rival
             ]
-            yield _curve(curve, lines)
+            share = curves.get("prevalence")
+            yield _curve(curve, lines, curve.chance or (share and ((0.0, share), (1.0, share))))
     if "decision" in curves:
         yield _decision(curves["decision"])
 
 
-def _curve(curve: _Curve, lines: Sequence[Series]) -> Plot:
+def _curve(curve: _Curve, lines: Sequence[Series], chance: Line | None) -> Plot:
     key = curve.member.replace("_", "-")
     summary = f"{_listed(lines)} in the unit square, {curve.names[1]} by {curve.names[0]}. The table holds the numbers."
     axes = lines_axes(lines, curve.names, (0.0, 1.0), (0.0, 1.0))
-    drawn = draw_lines(Named(key, curve.title, summary), lines, axes, curve.chance)
+    drawn = draw_lines(Named(key, curve.title, summary), lines, axes, chance)
     header, rows = _lines_table(lines, curve.names)
     return Plot("evaluation", curve.title, curve.title, curve.reading, drawn, header, rows)
 

@@ -38,6 +38,7 @@ class _Source:
     draw: Callable[[Content, str], Iterator[Plot]]
     of_quantities: bool = True
     replaces: bool = True  # the plots' tables say all that the section's own would
+    expected: bool = True  # of every model; else its absence is none
 
 
 def plots_of(content: Content, unit: str = "") -> tuple[Plot, ...]:
@@ -58,7 +59,7 @@ def not_drawn(content: Content, unit: str = "") -> tuple[str, ...]:
         f"{source.name}: `metrics.json` has {'no' if source.section not in content else 'nothing to draw in its'} "
         f"section `{source.section}`"
         for source in _SOURCES
-        if (source.of_quantities or not unit) and not _drawn(source, content, unit)
+        if source.expected and (source.of_quantities or not unit) and not _drawn(source, content, unit)
     )
 
 
@@ -73,7 +74,7 @@ def _drawn(source: _Source, content: Content, unit: str) -> list[Plot]:
 
 
 _SOURCES: tuple[_Source, ...] = (
-    _Source("horizons", "AUROC by hour", horizons, of_quantities=False, replaces=False),
+    _Source("horizons", "AUROC by hour", horizons, replaces=False, expected=False),
     _Source("curves", "ROC, precision-recall and decision curves", curves, of_quantities=False),
     _Source("reliability", "reliability curve", reliability),
     _Source("subgroups", "forest of subgroups", subgroups, replaces=False),

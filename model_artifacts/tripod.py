@@ -76,13 +76,13 @@ ITEMS: Mapping[str, str] = {
 
 _UNWRITTEN = "nobody has written it into the manifest"
 _NONE_OF_IT: Mapping[str, str] = {
-    "12d": "clusters were not analysed as such",
-    "12f": "the model was not updated after its evaluation",
+    "12d": "no analysis by cluster is recorded",
+    "12f": "no updating after the evaluation is recorded",
     "18c": "no protocol is recorded",
     "18d": "no registration is recorded",
     "20c": "the two were not compared",
-    "23b": "clusters were not analysed as such",
-    "24": "the model was not updated after its evaluation",
+    "23b": "no analysis by cluster is recorded",
+    "24": "no updating after the evaluation is recorded",
 }
 """Why a part is empty, where there is more to say than that nobody wrote it."""
 

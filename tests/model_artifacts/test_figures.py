@@ -40,6 +40,8 @@ def test_figures_numbers_are_shown_as_precisely_as_they_deserve(number: float, s
         (Figure("", -0.00031, -0.018, 0.021), "-0.0003 (-0.0180 to 0.0210)"),
         (Figure("", 0.5, math.nan, 1.0), "0.50 (not defined to 1.00)"),
         (Figure("", 0.5), "0.50"),
+        (Figure("", 8.2071, 7.9452, 8.4689), "8.21 (7.95 to 8.47)"),
+        (Figure("", 26.9712, 24.1049, 30.5), "27.0 (24.1 to 30.5)"),
     ],
 )
 def test_figures_interval_is_as_precise_as_its_figure(figure: Figure, shown: str) -> None:
@@ -48,3 +50,4 @@ def test_figures_interval_is_as_precise_as_its_figure(figure: Figure, shown: str
 
 def test_figures_member_names_become_words() -> None:
     assert words("min_sensitivity_ppv") == "min sensitivity PPV"
+    assert words("race as recorded black") == "race as recorded Black"

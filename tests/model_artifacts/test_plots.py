@@ -290,7 +290,7 @@ def test_plots_tables_of_curves_are_thinned_but_keep_their_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["curves", "reliability", "subgroups", "horizons", "attributions", "risk_coverage", "explanation_curves"]
+    "section", ["curves", "reliability", "subgroups", "attributions", "risk_coverage", "explanation_curves"]
 )
 def test_plots_that_are_missing_are_named_with_the_reason(section: str) -> None:
     whole, content = _content(), _content()
@@ -302,6 +302,12 @@ def test_plots_that_are_missing_are_named_with_the_reason(section: str) -> None:
     assert section not in drawn_sections(content)
 
 
+def test_plots_by_hour_are_missed_by_no_model_that_has_but_one_moment() -> None:
+    content = {key: value for key, value in _content().items() if key != "horizons"}
+    assert not not_drawn(content)
+    assert "AUROC by hour" not in {plot.title for plot in plots_of(content)}
+
+
 @pytest.mark.parametrize("value", [[], {}, "text", [{"n": 1}], [[1]], None, 3, {"roc": [[1]], "deletion": {"x": [1]}}])
 def test_plots_of_another_form_are_not_drawn_and_not_hidden(value: Any) -> None:
     for section in _content():
@@ -311,8 +317,8 @@ def test_plots_of_another_form_are_not_drawn_and_not_hidden(value: Any) -> None:
 
 
 def test_plots_of_quantities_do_not_miss_what_has_no_meaning_for_them() -> None:
-    content = {key: value for key, value in _content().items() if key not in {"curves", "horizons"}}
-    assert not not_drawn(content, "mg/week")
+    content = {key: value for key, value in _content().items() if key not in {"curves", "reliability"}}
+    assert [line.split(":")[0] for line in not_drawn(content, "mg/week")] == ["reliability curve"]
     assert len(not_drawn(content)) == 2
 
 

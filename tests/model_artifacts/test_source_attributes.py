@@ -9,7 +9,8 @@ import pytest
 
 from model_artifacts.answers import Answer
 from model_artifacts.errors import ManifestError
-from model_artifacts.manifest import parse_manifest
+from model_artifacts.gate import Gate, GateRule
+from model_artifacts.manifest import Monitoring, parse_manifest
 from model_artifacts.metrics import parse_metrics
 from model_artifacts.prevent_cvd.inputs import INPUTS
 from model_artifacts.source_attributes import ATTRIBUTES, source_attributes
@@ -72,5 +73,37 @@ def test_source_attributes_point_to_what_was_measured_here() -> None:
     attributes = _attributes(MEASURED)
     assert attributes["validity_same_source"].text == "see section “Evaluation figures”"
     assert attributes["fairness_same_source"].text == "see section “Subgroups”"
+    assert attributes["training_representativeness"].text == "female: 3; male: 4 (see section “Subgroups”)"
     assert attributes["validity_external"].text is None
     assert attributes["validity_local"].text is None
+
+
+def test_source_attributes_give_the_main_figures_and_the_range_over_groups() -> None:
+    figure = {"estimate": 0.87, "low": 0.861, "high": 0.882}
+    groups = [
+        {"by": "sex", "group": name, "n": 9, "auroc": {**figure, "estimate": value}}
+        for name, value in (("female", 0.9), ("male", 0.7))
+    ]
+    attributes = _attributes(
+        {"model": {"auroc": figure}, "rivals": {"boosting": {"auroc": figure}}, "subgroups": groups}
+    )
+    assert attributes["validity_same_source"].text == "AUROC 0.870 (0.861 to 0.882) (see section “Evaluation figures”)"
+    fairness = attributes["fairness_same_source"].text or ""
+    assert fairness.startswith("AUROC from 0.700 (0.861 to 0.882) in sex male to 0.900")
+
+
+def test_source_attributes_join_the_authored_approach_to_fairness_and_the_gates_bounds() -> None:
+    rule = GateRule("sex", "auroc", "Equal ranking.", by="sex", at_least=0.8)
+    manifest = msgspec.structs.replace(
+        MANIFEST, gate=Gate((rule,)), disclosures={"fairness_approach": "By sex and age."}
+    )
+    text = source_attributes(manifest, INPUTS, ())["fairness_approach"].text
+    assert text == "By sex and age. A version is promoted only if it keeps bounds by group: AUROC by sex at least 0.80."
+
+
+def test_source_attributes_say_how_validity_is_monitored_and_how_often() -> None:
+    manifest = msgspec.structs.replace(MANIFEST, monitoring=Monitoring(psi_alarm=0.31, frequency="every quarter"))
+    text = source_attributes(manifest, INPUTS, ())["validity_monitoring"].text or ""
+    assert "population stability index above 0.31" in text
+    assert text.endswith("How often: every quarter.")
+    assert source_attributes(MANIFEST, INPUTS, ())["fairness_monitoring"].text is None

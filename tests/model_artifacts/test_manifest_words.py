@@ -1,0 +1,47 @@
+"""Bounds in words: each that is set, and none that isn't."""
+
+import pytest
+
+from model_artifacts.gate import GateComparison, GateRule
+from model_artifacts.manifest import Monitoring
+from model_artifacts.manifest_words import comparison_words, gate_rules_words, monitoring_words
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (GateRule("a", "auroc", "r", by="sex", at_least=0.8), "AUROC by sex at least 0.80"),
+        (
+            GateRule("a", "model.calibration_slope", "r", at_least=0.9, at_most=1.125, judged_by="worse-end"),
+            "model calibration slope at least 0.90, at most 1.125, by the worse end of the interval",
+        ),
+        (
+            GateRule("a", "auroc", "r", by="age_band", largest_gap=0.05),
+            "AUROC by age band groups no farther apart than 0.05",
+        ),
+    ],
+)
+def test_manifest_words_of_a_gate_rule(rule: GateRule, text: str) -> None:
+    assert gate_rules_words([rule]) == (text,)
+
+
+@pytest.mark.parametrize(("higher", "word"), [(True, "lower"), (False, "higher")])
+def test_manifest_words_of_a_comparison_say_which_way_is_worse(higher: bool, word: str) -> None:
+    text = comparison_words(GateComparison("a", "auroc", higher, "r", 0.005))
+    assert text == f"AUROC not {word} than the version in force's by more than 0.0050"
+
+
+def test_manifest_words_of_monitoring_hold_every_threshold() -> None:
+    text = " ".join(monitoring_words(Monitoring(0.31, 0.22, 0.13, 0.54, 217, (0.7, 1.4), (0.6, 1.5), 23, "monthly")))
+    for number in (
+        "0.31",
+        "0.22",
+        "0.13",
+        "0.54",
+        "217 decisions",
+        "0.70 to 1.40",
+        "0.60 to 1.50",
+        "23 events",
+        "monthly",
+    ):
+        assert number in text
