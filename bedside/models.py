@@ -15,6 +15,9 @@ VERBS = (
     Verb("evaluate", "validate a model on this site's own patients", "bedside.site_evaluation.command:fill"),
     Verb("card", "print a model's card", "bedside.models_installed:fill_card"),
     Verb("sign", "sign a model folder, as its developer", "bedside.models_signing:fill"),
+    Verb(
+        "drift", "whether a model still sees what it was made for, and its risks still hold", "bedside.drift.verb:fill"
+    ),
 )
 
 

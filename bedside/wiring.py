@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 from multiprocessing.util import Finalize
@@ -23,6 +24,7 @@ from flask import Flask
 from audit.errors import AuditError
 from bedside.clients import networks, open_client, registered_clients
 from bedside.config import Config, ConfigError
+from bedside.drift.watching import Watch
 from bedside.environment import now, read_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
@@ -39,6 +41,7 @@ from cds_service.desk import Book, Desk, Quiet
 from cds_service.errors import ServiceError
 from cds_service.jti_store import JtiStore
 from cds_service.key_sets import KeySets
+from cds_service.monitor import Pace, SketchMonitor
 from cds_service.services import CdsService
 from cds_service.ward import Ward
 from model_artifacts.archive import keep_model
@@ -174,6 +177,7 @@ def _build_app() -> Flask:
     record_start(desk)
     for loop in start_anchoring(config, [book.log for book in desk.books.values()], now):
         Finalize(None, loop.close, exitpriority=10)  # before the logs
+    desk = _monitored(config, desk)
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     if config.access.open_on_loopback:
         # A web page whose name was rebound to this machine must not read from it: it would come by that name.
@@ -183,6 +187,19 @@ def _build_app() -> Flask:
     gc.set_threshold(10_000, 10, 10)  # a call makes thousands of objects and no cycles
     gc.freeze()  # what lives now lives as long as the process: the collector need not look at it again
     return app
+
+
+def _monitored(config: Config, desk: Desk) -> Desk:
+    """The desk whose decisions are counted, and looked at for drift."""
+    paced = config.monitoring
+    watch = Watch(config, {tenant: book.log for tenant, book in desk.books.items()}, now)
+    pace = Pace(paced.every_decisions, paced.every_s, paced.least)
+    monitor = SketchMonitor(desk.books, pace, now, written=watch)
+    for service in desk.services:
+        monitor.prepare(service.model)
+    monitor.start()
+    Finalize(None, monitor.close, exitpriority=10)  # before the logs
+    return replace(desk, monitor=monitor)
 
 
 def require_way_in(config: Config) -> None:

@@ -178,18 +178,24 @@ class SketchMonitor:
                 if self._may_go(window) and (everything or self._is_due(window))
             ]
             taken = [self._windows.pop(key) for key in due]
-        entries = [*self._unsent, *map(self._entry, taken)]
-        self._unsent = []
-        for entry in entries:
-            try:
-                self._books[entry.tenant].log.record(entry)
-            except EntryError as exc:
-                log.error("sketch dropped", extra={"tenant": entry.tenant, "why": str(exc)})
-            except AuditError as exc:  # the same entry again is the same entry: none is counted twice
-                self._unsent.append(entry)
-                log.error("sketch not recorded", extra={"tenant": entry.tenant, "error": type(exc).__name__})
-            else:
-                self._written(entry.tenant)
+        entries, self._unsent = [*self._unsent, *map(self._entry, taken)], []
+        written = {entry.tenant: None for entry in entries if self._recorded(entry)}
+        if not self._stopped.is_set():
+            for tenant in written:
+                self._written(tenant)
+
+    def _recorded(self, entry: SketchEntry) -> bool:
+        """Whether the log took it. What it doesn't take now is kept: the same entry again is the same, counted once."""
+        try:
+            self._books[entry.tenant].log.record(entry)
+        except EntryError as exc:
+            log.error("sketch dropped", extra={"tenant": entry.tenant, "why": str(exc)})
+            return False
+        except AuditError as exc:
+            self._unsent.append(entry)
+            log.error("sketch not recorded", extra={"tenant": entry.tenant, "error": type(exc).__name__})
+            return False
+        return True
 
     def _count(self, observed: Observed) -> _Window:
         model, moment = observed.model, observed.moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -255,7 +256,12 @@ def test_the_thread_writes_by_itself_and_on_closing(
     written: list[str] = []
     monitor = SketchMonitor(desk.books, PACE, desk.clock, written=written.append)
     monitor.start()
-    for patient in range(120):
+    for patient in range(60):
+        monitor.note(_observed(prevent, patient))
+    deadline_s = time.monotonic() + 10
+    while not written and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    for patient in range(60, 120):
         monitor.note(_observed(prevent, patient))
     monitor.close()
     assert sum(sketch.counted for sketch in _sketches(audit_log)) == 120
