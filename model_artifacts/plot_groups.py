@@ -43,7 +43,7 @@ def reliability_plot(rows: Rows, unit: str = "", key: str = "reliability", histo
         raise ValueError("no group of people to draw")
     what = (f"estimate, {unit}", f"observed, {unit}") if unit else ("predicted probability", "share with the event")
     axes = reliability_axes(groups, what, whole=not unit)
-    header = ("Group", "People", capital(what[0]), f"{capital(what[1])} (95 % interval)")
+    header = ("Group", "People", capital(what[0]), f"{capital(what[1])} (interval)")
     table = tuple(
         (str(place), str(group.n), number_words(group.predicted), _interval_words(group))
         for place, group in enumerate(groups, start=1)
@@ -56,10 +56,10 @@ def reliability_plot(rows: Rows, unit: str = "", key: str = "reliability", histo
     )
     reading = (
         "People in groups of similar predictions: on the diagonal, as many had the event as was predicted; below it, fewer; "
-        "above it, more. Bars: 95 % intervals."
+        "above it, more. Bars and brackets: 95 % intervals."
         if not unit
         else "People in groups of similar estimates: on the diagonal, their mean is what was estimated; above it, it is more. "
-        "Bars: 95 % intervals of the mean."
+        "Bars and brackets: 95 % intervals of the mean."
     )
     named = Named(key, "Predicted against observed", summary)
     shares = tuple(Share(float(row["from"]), float(row["to"]), int(row["n"])) for row in histogram)
