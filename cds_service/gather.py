@@ -109,7 +109,13 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
     sent = [name for name, state in states.items() if state == "sent" or name in partial]
     usable = [*(received[name] for name in sent), *(page for pages in got.values() for page in pages)]
     drafts = [(resource.document, resource.selected) for resource in request.context.resources]
-    record = build_record(PatientId(request.context.patient_id), usable, base_url=request.fhir_server, drafts=drafts)
+    record = build_record(
+        PatientId(request.context.patient_id),
+        usable,
+        base_url=request.fhir_server,
+        drafts=drafts,
+        encounter_id=request.context.encounter_id,
+    )
     _require_patient(record, states, queries, came)
     cut = {query.name for query in wanted if _is_cut(answers.get(query.name), query)}
     parts = {name: [received[name]] for name in sent} | {name: list(pages) for name, pages in got.items()}

@@ -81,7 +81,10 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class PatientRecord:
-    """What is known of one patient; `patient` is None if no Patient resource with this id was sent."""
+    """What is known of one patient; `patient` is None if no Patient resource with this id was sent.
+
+    `encounter_id` is the encounter that the hook is about, where the hook names one.
+    """
 
     patient_id: PatientId
     patient: PatientEntry | None
@@ -92,6 +95,7 @@ class PatientRecord:
     observation_count: int
     _index: _Index = field(repr=False, compare=False)
     drafts: tuple[DraftOrder, ...] = ()
+    encounter_id: str | None = None
 
     def observations(self, codes: frozenset[CodeKey]) -> tuple[ObservedValue, ...]:
         """The values under any of these codes, newest last, each counted once."""
@@ -147,9 +151,11 @@ def build_record(
     *,
     base_url: str | None = None,
     drafts: Iterable[DraftDocument] = (),
+    encounter_id: str | None = None,
 ) -> PatientRecord:
     """The record of this patient from FHIR documents; never raises for what they contain.
 
+    `encounter_id` is the encounter that the hook names, if it names one.
     `drafts` are the resources of the hook's context, whose subject has been checked already. `base_url` is the
     FHIR server's, if known: then an absolute subject reference must lie under it.
     """
@@ -176,6 +182,7 @@ def build_record(
         observation_count=len(observations),
         _index=_index(observations),
         drafts=read_drafts(drafts),
+        encounter_id=encounter_id,
     )
 
 

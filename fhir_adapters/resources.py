@@ -151,6 +151,20 @@ class EncounterLocation(_Element, frozen=True):
     period: Period | None = None
 
 
+class EncounterDiagnosis(_Element, frozen=True):
+    """Encounter.diagnosis: which Condition, and its place among the diagnoses (1 is the principal one)."""
+
+    condition: Reference | None = None
+    rank: Integer | None = None
+
+
+class Hospitalization(_Element, frozen=True):
+    """Encounter.hospitalization, abridged; R5 calls it admission."""
+
+    admit_source: CodeableConcept | None = None
+    discharge_disposition: CodeableConcept | None = None
+
+
 class Encounter(_Resource, tag="Encounter", frozen=True):
     """As in https://hl7.org/fhir/R4/encounter.html, abridged."""
 
@@ -165,6 +179,9 @@ class Encounter(_Resource, tag="Encounter", frozen=True):
     period: Period | None = None
     location: tuple[EncounterLocation, ...] | None = None
     part_of: Reference | None = None
+    priority: CodeableConcept | None = None
+    hospitalization: Hospitalization | None = None
+    diagnosis: tuple[EncounterDiagnosis, ...] | None = None
 
 
 class Location(_Resource, tag="Location", frozen=True):

@@ -24,8 +24,24 @@ class LocationStay:
 
 
 @dataclass(frozen=True, slots=True)
+class Concept:
+    """A coded concept and its words, as sites code admissions and discharges in lists of their own."""
+
+    codes: tuple[Code, ...] = ()
+    text: str = ""
+
+    @property
+    def words(self) -> str:
+        """Everything it is called: its text, codes and displays."""
+        return " | ".join(word for word in (self.text, *(f"{code.code} {code.display}" for code in self.codes)) if word)
+
+
+@dataclass(frozen=True, slots=True)
 class EncounterEntry:
-    """A visit or stay; `end` is None while it lasts."""
+    """A visit or stay; `end` is None while it lasts.
+
+    `diagnoses` are the references of its Conditions with their rank, None where none is given.
+    """
 
     id: str | None
     source: str | None
@@ -39,6 +55,10 @@ class EncounterEntry:
     end: datetime | None
     locations: tuple[LocationStay, ...]
     part_of: str | None
+    priority: Concept = Concept()
+    admit_source: Concept = Concept()
+    discharge_disposition: Concept = Concept()
+    diagnoses: tuple[tuple[str, int | None], ...] = ()
 
     def covers(self, moment: datetime) -> bool:
         """Whether the encounter had begun and not ended at this moment."""
@@ -58,6 +78,7 @@ def read_encounter(encounter: Encounter, source: str | None, places: Mapping[str
     period = encounter.period
     start = read_interval(period.start) if period else None
     end = read_interval(period.end) if period else None
+    hospital = encounter.hospitalization
     return EncounterEntry(
         id=encounter.id,
         source=source,
@@ -71,7 +92,19 @@ def read_encounter(encounter: Encounter, source: str | None, places: Mapping[str
         end=end.end if end else None,
         locations=tuple(_read_stay(stay, places) for stay in encounter.location or ()),
         part_of=encounter.part_of.reference if encounter.part_of else None,
+        priority=_read_concept(encounter.priority),
+        admit_source=_read_concept(hospital.admit_source if hospital else None),
+        discharge_disposition=_read_concept(hospital.discharge_disposition if hospital else None),
+        diagnoses=tuple(
+            (item.condition.reference, item.rank)
+            for item in encounter.diagnosis or ()
+            if item.condition is not None and item.condition.reference
+        ),
     )
+
+
+def _read_concept(concept: CodeableConcept | None) -> Concept:
+    return Concept(read_codes(concept), read_text(concept))
 
 
 def _read_class(value: Coding | str | tuple[CodeableConcept, ...] | None) -> Code | None:

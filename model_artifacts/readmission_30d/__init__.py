@@ -1,0 +1,1 @@
+"""Readmission within 30 days of a person with diabetes who leaves hospital, asked while the discharge is prepared."""
