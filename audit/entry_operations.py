@@ -80,7 +80,10 @@ class VerifyEntry(
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="_t", tag="model/v1"):
-    """A model version came into use or left it; `action` is deploy, promote, rollback, shadow, withdraw or kill."""
+    """A model version came into use or left it; `action` is deploy, promote, rollback, shadow, withdraw or kill.
+
+    Action `evaluate` says that a site validated it on its own patients: the reason is `report:` and the report's SHA-256.
+    """
 
     id: EntryId
     time: Timestamp

@@ -18,6 +18,8 @@ from cds_service.desk import Book, Desk
 from model_artifacts.runtime import ReleasedModel
 
 WITHDRAWN = ("withdraw", "kill")
+NO_CHANGE = ("evaluate",)
+"""What was done with a model that changed nothing about which version is in use."""
 
 
 def record_start(desk: Desk) -> None:
@@ -76,8 +78,12 @@ def _record_model(book: Book, model: ReleasedModel, desk: Desk) -> None:
 
 
 def _newest(book: Book, model_id: str) -> ModelEntry | None:
-    for found in book.log.find(Query(type="model/v1", model=model_id, limit=1)):
-        entry = parse_entry(book.log.entry(found.index))
-        if isinstance(entry, ModelEntry):
-            return entry
+    """The newest entry that says which version is in use."""
+    before = None
+    while found := book.log.find(Query(type="model/v1", model=model_id, before=before)):
+        for one in found:
+            entry = parse_entry(book.log.entry(one.index))
+            if isinstance(entry, ModelEntry) and entry.action not in NO_CHANGE:
+                return entry
+            before = one.index
     return None

@@ -60,7 +60,7 @@ def site_figures(cohort: Cohort, manifest: ModelManifest, output: Output, by: Se
         return {}
     everyone = np.arange(len(cohort.value))
     count = DRAWS if len(everyone) < _MANY else DRAWS_OF_MANY
-    sections: Figures = {"model": _measures(cohort, manifest, output, everyone, count)}
+    sections: Figures = {"measures": _measures(cohort, manifest, output, everyone, count)}
     sections["reliability"] = _quantity_reliability(cohort) if output.unit else _risk_reliability(cohort)
     if _is_banded(manifest, output):
         sections["bands"] = _bands(cohort, manifest)
