@@ -19,7 +19,7 @@ from typing import Any
 
 from audit.access import Look
 from audit.commands.opening import DEADLINE_S, record_look
-from audit.commands.running import add_look
+from audit.commands.running import code_argument
 from audit.commitments import digest
 from audit.entry import format_time
 from audit.entry_monitoring import AlarmEntry
@@ -90,7 +90,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="NAME", help="the output that the outcomes are of (default: the model's first)"
     )
-    add_look(parser, REASON)
+    parser.add_argument(
+        "--reason", type=code_argument, default=REASON, metavar="CODE", help=f"why you look, for the log (default {REASON})"
+    )
     parser.set_defaults(run=run_drift)
 
 
