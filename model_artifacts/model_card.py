@@ -22,6 +22,7 @@ from model_artifacts.manifest import ModelManifest
 from model_artifacts.metric_tables import Blocks, bullets, table
 from model_artifacts.metrics import METRICS_FILE, load_metrics, parse_metrics
 from model_artifacts.occlusion import method_words
+from model_artifacts.registry import BUILT_IN
 from model_artifacts.runtime import ReleasedModel
 
 CARD_FILE = "MODEL_CARD.md"
@@ -201,14 +202,16 @@ def _training_data(facts: Facts) -> Blocks:
 
 
 def _reproducibility(facts: Facts) -> Blocks:
-    manifest, trains = facts.manifest, (facts.model.folder / "train.py").exists()
+    manifest, folder = facts.manifest, facts.model.folder
     seeds = ", ".join(map(str, manifest.seeds))
     if manifest.kind == "published-equation":
         seeds = "none; nothing random decides the answer"
     inputs = ", ".join(f"`{item.name}` {item.dtype} ({_shape(item.shape)})" for item in manifest.artifact.inputs)
+    # A model from elsewhere is trained by the package it came in.
+    command = f"make train MODEL={manifest.id}" if manifest.id in BUILT_IN else f"python -m {folder.name}.train"
     lines = [
-        f"Command: `make train MODEL={manifest.id}`"
-        if trains
+        f"Command: `{command}`"
+        if (folder / "train.py").exists()
         else "Command: not available: the folder has no train.py",
         f"Seeds: {seeds or 'not available: the manifest names none'}",
         f"Graph: ONNX opset {manifest.artifact.opset}, inputs {inputs}",
