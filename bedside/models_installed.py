@@ -8,6 +8,7 @@ import sys
 from bedside.environment import read_config
 from bedside.offered import model_trust
 from model_artifacts.errors import ModelError
+from model_artifacts.local_validity import site_section
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
@@ -55,9 +56,10 @@ def verify_models(_options: argparse.Namespace) -> int:
 
 
 def print_card(options: argparse.Namespace) -> int:
-    """Prints MODEL_CARD.md of one model, or writes it anew into the model's folder."""
+    """Prints MODEL_CARD.md of one model and what this site measured of it, or writes the card anew into the model's folder."""
+    config = read_config()
     # Who writes a card makes the model, and signs it when the card is there.
-    trust = UNSIGNED if options.write else model_trust(read_config())
+    trust = UNSIGNED if options.write else model_trust(config)
     model = ReleasedModel.load(model_packages()[options.model], trust)
     card = model.folder / CARD_FILE
     if options.write:
@@ -65,4 +67,5 @@ def print_card(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{card} written; what is signed has changed: bedside model sign {options.model}\n")
     else:
         sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
+        sys.stdout.write("\n" + site_section(config.local_validation, model.identity))
     return 0

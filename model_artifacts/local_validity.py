@@ -88,6 +88,11 @@ def local_section(report: Content | None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def site_section(folder: Path, identity: ModelIdentity) -> str:
+    """`local_section` of the newest report on this version in `folder`."""
+    return local_section(find_report(folder, identity))
+
+
 def compared_table(report: Content) -> str:
     """The site's figures beside the released ones, as a Markdown table."""
     header = ("Figure", "This site (95 % interval)", "Released (95 % interval)", "In words")

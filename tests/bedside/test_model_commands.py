@@ -66,9 +66,13 @@ def test_model_commands_verify_tells_a_model_that_nobody_trusted_signed(
     assert f"REFUSED: model {copy.name} is unsigned: file model.sig is missing" in told
 
 
-def test_model_commands_print_the_card(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_commands_print_the_card_and_what_was_measured_here(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["model", "card", "prevent_cvd"]) == 0
-    assert capsys.readouterr().out == (copy / "MODEL_CARD.md").read_text(encoding="utf-8")
+    released, _, here = capsys.readouterr().out.partition("\n## At this site\n")
+    assert released == (copy / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "no local validation of this version is kept here" in here
 
 
 def test_model_commands_write_the_card_anew(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
