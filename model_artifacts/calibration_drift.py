@@ -143,7 +143,7 @@ def _fit(p: Array, y: Array, cluster: npt.NDArray[np.intp]) -> tuple[Figure | No
     x = np.stack([np.ones_like(p), np.log(clipped / (1 - clipped))], axis=1)
     if not 0 < y.sum() < len(y) or np.ptp(x[:, 1]) == 0:
         return None, None
-    beta = np.array([0.0, 1.0])
+    beta = np.zeros(2)  # far from the answer, and never saturated: from there Newton's method finds it
     for _ in range(_STEPS):
         fitted = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
         information = x.T @ (x * (fitted * (1 - fitted))[:, None])
