@@ -13,19 +13,27 @@ full one with its published term for a missing social deprivation index. That is
 calculator when no ZIP code is given. The selection happens inside the graph, by which values are numbers.
 """
 
+import argparse
 import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from model_artifacts.prevent_cvd.assurance import explanations, slips_noticed
 from model_artifacts.prevent_cvd.columns import COLUMNS, MEASURED, REFERENCE
+from model_artifacts.training.device import choose_device
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
-from model_artifacts.training.release import file_digest
+from model_artifacts.training.latency import latency
+from model_artifacts.training.release import add_sign_key, file_digest, finish_release
+from model_artifacts.training.report_file import write_metrics
+from model_artifacts.training.variants import variants
 
 FOLDER = Path(__file__).parent
 VARIANTS = ("base", "hba1c", "uacr", "full")
@@ -33,6 +41,10 @@ HORIZONS = (10, 30)
 SEXES = ("female", "male")
 OUTCOMES = ("total_cvd", "ascvd", "heart_failure")
 STEPS = 12
+JUDGED = 500
+"""People whose explanations are judged."""
+TOLERANCE = 1e-4
+"""How far a variant may move a risk: a hundredth of a percentage point, a tenth of what a card shows."""
 
 MMOL_PER_MG_DL = 0.02586  # cholesterol, as PREVENT's own calculator and preventr convert
 LAST_AGE_FOR_30_YEARS = 59  # 30-year equations are published for 30–59 years
@@ -210,8 +222,12 @@ def random_people(n: int, seed: int) -> Tensor:
 
 
 def main() -> None:
-    """Exports the graph, measures it and writes digests into the manifest."""
+    """Exports the graph, measures it, writes digests into the manifest, and signs the folder if a key is given."""
+    parser = argparse.ArgumentParser(description="export prevent_cvd from the published coefficients")
+    add_sign_key(parser)
+    arguments = parser.parse_args()
     module, path = PreventEquations(), FOLDER / "model.onnx"
+    choose_device(0, prefer="cpu")
     export_explained(module, {"features": random_people(3, 0)}, path, EXPLANATION, dynamic_batch=True)
     people = random_people(20_000, 1)
     people = people[people[:, 0] <= LAST_AGE_FOR_30_YEARS]  # NaN has no difference
@@ -222,14 +238,45 @@ def main() -> None:
         "torch_onnx_max_difference": max(parity.values()),
         "completeness_gap_max": completeness_gap(path, people),
     }
-    (FOLDER / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    metrics |= assurance_sections(module, path)
+    write_metrics(FOLDER, metrics)
     sign_off(path)
+    finish_release("model_artifacts.prevent_cvd", arguments.sign_key)
+
+
+def assurance_sections(module: PreventEquations, path: Path) -> dict[str, Any]:
+    """Explanations, slips, speed and variants of the exported graph, on people drawn; see `assurance.py`."""
+    people = random_people(JUDGED, 2)
+    rows = {"features": people.numpy()}
+    attributions, gaps = run_graph(path, people)
+    inputs = prepare({"features": people})
+
+    @torch.no_grad()
+    def answer(points: npt.NDArray[np.float32], at: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        held = inputs["person"][at], inputs["available"][at]
+        risk: npt.NDArray[np.float32] = module(*held, torch.from_numpy(points))[0][:, 0].numpy()
+        return risk
+
+    exact = module(**inputs)[0].numpy()[:, 0].astype(np.float64)
+    score = ("mean_absolute_difference", lambda risks: float(np.abs(risks - exact).mean()))
+    return {
+        **explanations(inputs["measured"].numpy(), baseline(inputs)["measured"].numpy(), attributions, answer, gaps),
+        "out_of_distribution": slips_noticed(random_people(5000, 3).numpy()),
+        "latency": latency(path, rows),
+        **variants(path, rows, score, tolerance=TOLERANCE),
+    }
 
 
 def completeness_gap(path: Path, people: Tensor) -> float:
     """The largest gap of the exported graph over `people`."""
+    return float(np.abs(run_graph(path, people)[1]).max())
+
+
+def run_graph(path: Path, people: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Attributions (n, 14) and completeness gaps (n,) of the exported graph."""
     session = onnxruntime.InferenceSession(path)
-    return float(np.abs(session.run(["completeness_gap"], {"features": people.numpy()})[0]).max())
+    attributions, gaps = session.run(["attributions", "completeness_gap"], {"features": people.numpy()})
+    return attributions, gaps
 
 
 def sign_off(path: Path) -> None:

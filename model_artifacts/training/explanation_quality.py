@@ -15,10 +15,15 @@ from, which parity (`export.check_parity`) has shown to be the same.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fhir_adapters.record import build_record
+from fhir_adapters.resources import PatientId
+from model_artifacts.inputs import InputSpec
 
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -105,6 +110,12 @@ def completeness(gaps: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
     """Quantiles of the absolute gap between the attributions' sum and what they must add up to."""
     size = np.abs(gaps.astype(np.float64))
     return {"p50": float(np.median(size)), "p99": float(np.percentile(size, 99)), "max": float(size.max())}
+
+
+def input_labels(spec: InputSpec) -> dict[str, str]:
+    """The label of every input by its name, as the card shows them, asked of a record that holds nothing."""
+    nobody = spec.extract(build_record(PatientId("nobody"), ()), datetime(2000, 1, 1, tzinfo=UTC))
+    return {item.name: item.label for item in nobody.evidence}
 
 
 def mean_attributions(explained: Explained, names: dict[int, tuple[str, str]]) -> list[dict[str, str | float]]:

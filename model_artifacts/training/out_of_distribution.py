@@ -134,13 +134,13 @@ def detection(subject: Subject, rows: Rows, test: str, among: Flags) -> Report:
     n = int(among.sum())
     if n == 0:
         return {"test": test, "n": 0}
-    return {
+    found = {
         "test": test,
         "n": n,
         "rate": wilson(int((aside | flagged)[among].sum()), n),
         "set_aside": wilson(int(aside[among].sum()), n),
-        "novelty": wilson(int(flagged[among].sum()), n),
     }
+    return found if subject.novelty is None else found | {"novelty": wilson(int(flagged[among].sum()), n)}
 
 
 def times(rows: Rows, name: str, factor: float) -> dict[str, Array]:
