@@ -7,8 +7,8 @@ it came to what was there already: an encounter of that time had no end yet, a p
    Condition by `recordedDate`, else onset, orders by `authoredOn`, statements by `dateAsserted`, else effective time,
    Encounter by its start; a date without a time counts when its day is over;
 2. Conditions and orders without any date count when their encounter had ended; without an encounter they don't count;
-3. what came later is taken out of a resource: the end of an encounter, of a stay at a location or of a treatment, an
-   abatement, a death;
+3. what came later is taken out of a resource: the end of an encounter with its disposition and diagnoses, that of a stay at a
+   location or of a treatment, an abatement, a death;
 4. a status is of today, as FHIR dates no status, save where what was taken out shows that it was another one then.
 
 What is left out is counted by kind and why. Pure. Must not import cds_service or model_artifacts. To read one more kind: a rule
@@ -187,7 +187,10 @@ def _use(
 
 
 def _encounter(encounter: Encounter, as_of: datetime, _ends: _Ends) -> Encounter | Unknown:
-    """At the moment of its end an encounter is still going on: that is when its last question is asked."""
+    """At the moment of its end an encounter still goes on: that is when its last question is asked, with its disposition known.
+
+    Earlier neither the disposition nor the diagnoses are, which are ranked when it is over and have no date.
+    """
     period = encounter.period
     why = _when(read_interval(period.start) if period else None, as_of)
     if why is not None:
@@ -198,6 +201,11 @@ def _encounter(encounter: Encounter, as_of: datetime, _ends: _Ends) -> Encounter
         encounter = replace(encounter, location=places)
     if not _ends_later(period, as_of, or_now=True):
         return encounter
+    if _ends_later(period, as_of):
+        hospital = encounter.hospitalization
+        encounter = replace(
+            encounter, diagnosis=None, hospitalization=hospital and replace(hospital, discharge_disposition=None)
+        )
     status = _GOES_ON if encounter.status in _OVER else encounter.status
     return replace(encounter, period=_without_end(period), status=status)
 

@@ -204,6 +204,9 @@ class Evaluation:
         if label.order is not None and not drafts:
             rows.counts.leave_out(label, "order-not-in-the-data")
             return
+        if label.encounter is not None and not _holds_encounter(held.entries, label.encounter):
+            rows.counts.leave_out(label, "encounter-not-in-the-data")
+            return
         others = (entry for position, entry in enumerate(held.entries) if position not in drafted)
         record = self._record(label, others, drafts, rows)
         try:
@@ -228,7 +231,8 @@ class Evaluation:
         rows.counts.orders_ended += self._ended(known.entries)
         patient_id = PatientId(label.patient)
         bundle = Bundle(entry=tuple(_with_id(entry, patient_id) for entry in found))
-        record = build_record(patient_id, [bundle], drafts=[(draft, True) for draft in drafts])
+        drafted = [(draft, True) for draft in drafts]
+        record = build_record(patient_id, [bundle], drafts=drafted, encounter_id=label.encounter)
         rows.counts.set_aside.update((item.resource_type, item.reason) for item in record.set_aside)
         return record
 
@@ -299,6 +303,10 @@ def _references(entries: Sequence[BundleEntry]) -> set[str]:
         elif isinstance(resource, AnyMedicationUse) and resource.medication_reference is not None:
             found.add(resource.medication_reference.reference)
     return {reference for reference in found if reference}
+
+
+def _holds_encounter(entries: Iterable[BundleEntry], encounter_id: str) -> bool:
+    return any(isinstance(entry.resource, Encounter) and entry.resource.id == encounter_id for entry in entries)
 
 
 def _is_draft(entry: BundleEntry, as_of: datetime) -> bool:

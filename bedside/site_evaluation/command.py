@@ -43,6 +43,7 @@ FILES = """
   patient    the id of a Patient in the data
   as_of      the moment at which the model is asked, with its offset from UTC; nothing later is read
   outcome    0 or 1; of a model that estimates a quantity, the true quantity in the model's unit
+  encounter  (perhaps) the id of the Encounter that the call is about, for models that are asked about one
   order      (perhaps) of a model that reads a drafted order: the id of that MedicationRequest, whatever its status is today;
              without it, those whose status is draft
   outcome_at (perhaps) when the outcome was known, which must be after as_of
@@ -89,7 +90,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     config, made_at = read_config(), now()
     model = ReleasedModel.load(model_packages()[options.model], model_trust(config))
     output = _output(model, options.output)
-    labels = read_labels(options.labels, output, made_at)
+    labels = read_labels(options.labels, output)
     content = _evaluate(model, output, options, labels, made_at)
     folder = _write(_place(config, options.out, content), content)
     if options.json:

@@ -3,9 +3,9 @@
     patient,as_of,outcome
     4711,2026-03-01T08:00:00Z,0
 
-Optional columns: `order`, the id of the MedicationRequest that was drafted at that moment, for models that read a draft; and
-`outcome_at`, when the outcome was known, which must lie after `as_of`. To add a column: its name in `_OPTIONAL`, its reading in
-`_Row`.
+Optional columns: `encounter`, the id of the Encounter that the hook is about; `order`, the id of the MedicationRequest that was
+drafted at that moment, for models that read a draft; and `outcome_at`, when the outcome was known, which must lie after `as_of`.
+To add a column: its name in `_OPTIONAL`, its reading in `_read_row`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fhir_adapters.instants import parse_instant
 from model_artifacts.manifest import Output
 
 _NEEDED = ("patient", "as_of", "outcome")
-_OPTIONAL = ("order", "outcome_at")
+_OPTIONAL = ("encounter", "order", "outcome_at")
 _MOST_TOLD = 10  # errors at once
 
 
@@ -37,7 +37,8 @@ class Label:
     patient: str
     as_of: datetime
     outcome: float
-    order: str | None
+    encounter: str | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Labels:
     sha256: str
 
 
-def read_labels(path: Path, output: Output, now: datetime) -> Labels:
-    """The labels in a file.
+def read_labels(path: Path, output: Output) -> Labels:
+    """The labels in a file; moments may lie ahead, as de-identified data have shifted dates.
 
     Raises:
         ConfigError: not readable, a column too many or too few, or rows out of form: at most ten are named.
@@ -65,7 +66,7 @@ def read_labels(path: Path, output: Output, now: datetime) -> Labels:
     try:
         header = tuple(name.strip() for name in next(reader, []))
         _check_header(path.name, header)
-        rows = _read_rows(path.name, header, reader, output, now)
+        rows = _read_rows(path.name, header, reader, output)
     except csv.Error as exc:
         raise ConfigError(f"labels {path.name} line {reader.line_num}: {exc}") from None
     if not rows:
@@ -95,19 +96,17 @@ class _BadCellError(Exception):
     """`column`, and what was expected there."""
 
 
-def _read_rows(
-    name: str, header: tuple[str, ...], reader: Iterator[list[str]], output: Output, now: datetime
-) -> list[Label]:
+def _read_rows(name: str, header: tuple[str, ...], reader: Iterator[list[str]], output: Output) -> list[Label]:
     rows: list[Label] = []
     problems: list[str] = []
-    first: dict[tuple[str, datetime, str | None], int] = {}
+    first: dict[tuple[str, datetime, str | None, str | None], int] = {}
     for cells in reader:
         line: int = reader.line_num  # type: ignore[attr-defined]
         if not any(cell.strip() for cell in cells):
             continue
         try:
-            label = _read_row(line, header, cells, output, now)
-            earlier = first.setdefault((label.patient, label.as_of, label.order), line)
+            label = _read_row(line, header, cells, output)
+            earlier = first.setdefault((label.patient, label.as_of, label.encounter, label.order), line)
             if earlier != line:
                 raise _BadCellError(f"expected each patient and as_of once, got those of line {earlier} again")
             rows.append(label)
@@ -121,7 +120,7 @@ def _read_rows(
     return rows
 
 
-def _read_row(line: int, header: tuple[str, ...], cells: list[str], output: Output, now: datetime) -> Label:
+def _read_row(line: int, header: tuple[str, ...], cells: list[str], output: Output) -> Label:
     if len(cells) != len(header):
         raise _BadCellError(f"expected {len(header)} cells, got {len(cells)}")
     row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
@@ -129,13 +128,12 @@ def _read_row(line: int, header: tuple[str, ...], cells: list[str], output: Outp
     if not patient:
         raise _BadCellError(", column patient: expected the id of a Patient, got nothing")
     as_of = _read_moment(row["as_of"], "as_of")
-    if as_of > now:
-        raise _BadCellError(", column as_of: expected a moment of the past, got one that lies ahead")
     known = row.get("outcome_at")
     if known and _read_moment(known, "outcome_at") <= as_of:
         raise _BadCellError(", column outcome_at: expected a moment after as_of, got one that is not")
     order = row.get("order", "").removeprefix("MedicationRequest/") or None
-    return Label(line, patient, as_of, _read_outcome(row["outcome"], output), order)
+    encounter = row.get("encounter", "").removeprefix("Encounter/") or None
+    return Label(line, patient, as_of, _read_outcome(row["outcome"], output), encounter, order)
 
 
 def _read_moment(text: str, column: str) -> datetime:
