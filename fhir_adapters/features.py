@@ -210,16 +210,16 @@ def _aside(observed: ObservedValue, reason: Reason, name: str, words: str = "") 
 def _aggregate(
     spec: FeatureSpec, past: list[ObservedValue], as_of: datetime, set_aside: list[SetAside]
 ) -> FeatureValue:
-    """The statistic over the window (rule 4); source and time are those of the newest value in it."""
+    """The statistic over the window (rule 4), with source and time of the value that decides it."""
     window = [v for v in past if spec.max_age is None or as_of - _moment(v) <= spec.max_age]
     numbers: list[float] = []
-    newest: ObservedValue | None = None
+    used: list[ObservedValue] = []
     unread: Reason | None = None
     for observed in window:
         number, reason, words = read_number(observed, spec)
         if number is not None:
             numbers.append(number)
-            newest = observed
+            used.append(observed)
             continue
         assert reason is not None
         set_aside.append(
@@ -233,13 +233,26 @@ def _aggregate(
     else:
         absence = unread or (None if numbers else _empty(past, window))
         value = None if absence else _AGGREGATES[spec.statistic](numbers)
-    at, source = (newest.observed_at, newest.source) if newest else (None, None)
+    named = _deciding(spec, value, numbers, used)
+    at, source = (named.observed_at, named.source) if named else (None, None)
     return FeatureValue(
         *(spec.name, spec.label, value, spec.unit, at, source),
         absence=absence,
-        note=_note(newest) if newest else None,
-        precision=newest.precision if newest else "minute",
+        note=_note(named) if named else None,
+        precision=named.precision if named else "minute",
     )
+
+
+def _deciding(
+    spec: FeatureSpec, value: float | None, numbers: list[float], used: list[ObservedValue]
+) -> ObservedValue | None:
+    """The newest of those that are the least or greatest; of a mean or a count, and where there is no value, the newest.
+
+    Whoever looks up what a card names must find the number that the card shows.
+    """
+    decides = [observed for observed, number in zip(used, numbers, strict=True) if number == value]
+    chosen = decides if decides and spec.statistic in {"min", "max"} else used
+    return chosen[-1] if chosen else None
 
 
 def _empty(past: list[ObservedValue], window: list[ObservedValue]) -> Reason:

@@ -66,6 +66,17 @@ def test_features_statistics(statistic: str, expected: float, series: Make, reco
     assert one(record(*series(90, 110, 100)), as_of, statistic=statistic).value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("statistic", "source"), [("min", "o3"), ("max", "o1"), ("mean", "o4"), ("count", "o4"), ("first", "o0")]
+)
+def test_features_statistic_names_the_result_that_decides_it(
+    statistic: str, source: str, series: Make, record: Build, as_of: datetime
+) -> None:
+    value = one(record(*series(90, 110, 100, 90, 95)), as_of, statistic=statistic)
+    assert value.source == f"Observation/{source}"
+    assert value.observed_at == datetime(2026, 5, int(source[1]) + 1, 8, tzinfo=UTC)
+
+
 def test_features_missing_has_no_source(record: Build, as_of: datetime) -> None:
     value = one(record(), as_of)
     assert (value.value, value.absence, value.source) == (None, Reason.MISSING, None)
