@@ -30,12 +30,11 @@ import numpy.typing as npt
 from model_artifacts.graph import run_graph
 from model_artifacts.input_description import describe_inputs
 from model_artifacts.manifest import BaselineValue
-from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.occlusion import most_rows
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
 from model_artifacts.training.evaluate import METRICS, paired_difference, reliability, resamples, summarise
-from model_artifacts.training.release import file_digest, fill_template, renew_examples
+from model_artifacts.training.release import file_digest, fill_template, finish_release
 from model_artifacts.training.split import make_folds
 
 Array = npt.NDArray[np.float64]
@@ -150,22 +149,23 @@ def middle_patient(rows: Rows, rarely: float = 0.5) -> dict[str, BaselineValue]:
     }
 
 
-def release(package: str, rows: Rows, metrics: Metrics, texts: Mapping[str, str]) -> ReleasedModel:
-    """Writes manifest, metrics, the examples' answers and the card into the folder of `package`; its graph is there already.
+def release(package: str, rows: Rows, metrics: Metrics, texts: Mapping[str, str], sign_key: Path | None = None) -> None:
+    """Writes manifest, metrics, the examples' answers, card and signature into the folder of `package`; its graph is there.
 
-    `texts` are further marks of the template. The folder isn't signed yet: that takes a key, and somebody who looked at it.
+    `texts` are further marks of the template. Without a key the folder is left unsigned, and no service runs it.
+
+    Raises:
+        ValueError: `inputs.py` has other inputs than the rows.
+        ArtifactError: as `finish_release`.
     """
     folder = Path(str(files(package)))
     fill_template(folder, {**_marks(folder, middle_patient(rows)), **texts})
-    write_metrics(folder, metrics)
     model = ReleasedModel.load(package, UNSIGNED)
     names = [item.name for item in describe_inputs(model.inputs)]
     if names != list(rows.names):
         raise ValueError(f"inputs: expected those of the rows, {', '.join(rows.names)}, got {', '.join(names)}")
     write_metrics(folder, metrics | explanation(model, rows))
-    renew_examples(model, folder / "examples")
-    (folder / CARD_FILE).write_text(model_card(model), encoding="utf-8")
-    return model
+    finish_release(package, sign_key)
 
 
 def _marks(folder: Path, baseline: Mapping[str, BaselineValue]) -> dict[str, str]:
