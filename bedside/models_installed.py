@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from bedside.environment import read_config
 from bedside.offered import model_trust
+from model_artifacts.card_json import card_json
 from model_artifacts.errors import ModelError
 from model_artifacts.local_validity import site_section
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
+from smart_app.card_page import standalone_page
 
 
 def fill_list(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,14 @@ def fill_verify(parser: argparse.ArgumentParser) -> None:
 def fill_card(parser: argparse.ArgumentParser) -> None:
     """Adds its arguments."""
     parser.add_argument("model", choices=tuple(model_packages()))
-    parser.add_argument("--write", action="store_true", help="generate MODEL_CARD.md anew from manifest and metrics")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--write", action="store_true", help="generate MODEL_CARD.md anew from manifest and metrics")
+    how.add_argument(
+        "--format",
+        choices=("md", "html", "json"),
+        default="md",
+        help="the card as released; as a page with its plots; its answers to HTI-1 and TRIPOD+AI",
+    )
     parser.set_defaults(run=print_card)
 
 
@@ -65,6 +75,10 @@ def print_card(options: argparse.Namespace) -> int:
     if options.write:
         card.write_text(model_card(model), encoding="utf-8")
         sys.stdout.write(f"{card} written; what is signed has changed: bedside model sign {options.model}\n")
+    elif options.format == "html":
+        sys.stdout.write(standalone_page(model))
+    elif options.format == "json":
+        sys.stdout.write(f"{json.dumps(card_json(model), ensure_ascii=False, indent=2)}\n")
     else:
         sys.stdout.write(card.read_text(encoding="utf-8") if card.exists() else model_card(model))
         sys.stdout.write("\n" + site_section(config.local_validation, model.identity))

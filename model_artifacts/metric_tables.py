@@ -11,12 +11,20 @@ from model_artifacts.metrics import Section
 Blocks: TypeAlias = list[str]
 
 
+_TITLES = {
+    "general": "how it was measured",
+    "subgroups": "by group",
+    "explanation": "how faithful the contributions are",
+    "out_of_distribution": "data unlike those of training",
+}
+
+
 def print_sections(sections: Iterable[Section]) -> Blocks:
     return [block for section in sections for block in _print_section(section)]
 
 
 def _print_section(section: Section) -> Blocks:
-    title = "how it was measured" if section.name == "general" else words(section.name)
+    title = _TITLES.get(section.name) or words(section.name)
     mark = " (published by others, not measured here)" if section.kind == "published" else ""
     blocks = [f"### {title[:1].upper()}{title[1:]}{mark}"]
     if section.notes:

@@ -14,6 +14,7 @@ from model_artifacts.plot_shapes import (
     Interval,
     Named,
     Plot,
+    Reference,
     Reliable,
     Share,
     bars_scale,
@@ -85,27 +86,32 @@ def reliability(content: Content, unit: str) -> Iterator[Plot]:
     yield reliability_plot(content["reliability"], unit, histogram=content.get("histogram", ()))
 
 
-_REFERENCES: Mapping[str, float] = {"auroc": 0.5, "calibration_slope": 1.0, "calibration_intercept": 0.0, "bias": 0.0}
-"""Where a thin line stands in a forest: chance, or perfect calibration."""
+_RIGHT: Mapping[str, float] = {"calibration_slope": 1.0, "calibration_intercept": 0.0, "bias": 0.0}
+"""Where a figure should be; the reference of others is the same figure of all people."""
 
 
 def subgroups(content: Content, _unit: str) -> Iterator[Plot]:
+    """A forest for each figure that two groups have with an interval."""
     rows: Rows = content["subgroups"]
     for metric in dict.fromkeys(key for row in rows for key in row):
         groups = [_interval(row, metric) for row in rows if has_interval(row.get(metric))]
         if len(groups) < 2:
             continue
-        reference = _REFERENCES.get(metric)
+        reference = _reference(content, metric)
         low, high = (edge(groups, key=lambda row: row.value) for edge in (min, max))
-        line = "" if reference is None else f" The thin line is {_reference_words(metric, reference)}."
-        summary = f"{len(groups)} groups, from {low.label}: {low.shown} to {high.label}: {high.shown}.{line}"
+        summary = f"{len(groups)} groups, from {low.label}: {low.shown} to {high.label}: {high.shown}."
         named = Named(f"forest-{metric.replace('_', '-')}", f"{capital(words(metric))} by group", summary)
         drawn = draw_forest(named, groups, reference, forest_scale(groups, reference))
-        yield Plot("subgroups", "Subgroups", named.title, "", drawn)
+        yield Plot("subgroups", "By group", named.title, "", drawn)
 
 
-def _reference_words(metric: str, reference: float) -> str:
-    return "chance" if metric == "auroc" else f"{reference:g}, where it should be"
+def _reference(content: Content, metric: str) -> Reference | None:
+    if metric in _RIGHT:
+        return Reference(_RIGHT[metric], f"thin line: {_RIGHT[metric]:g}, where it should be")
+    whole = content.get("model", {}).get(metric)
+    if not has_interval(whole):
+        return None
+    return Reference(float(whole["estimate"]), f"thin line: all people, {number_words(whole['estimate'])}")
 
 
 def _interval(row: Mapping[str, Any], metric: str) -> Interval:

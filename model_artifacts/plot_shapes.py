@@ -91,6 +91,14 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What the rows of a forest are seen against, and what that is."""
+
+    value: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reliable:
     """One group of people: how many, the mean prediction, and what was seen with its interval."""
 
@@ -198,13 +206,13 @@ def _marks(axes: Axes, floor: float, groups: Sequence[Reliable]) -> Iterable[str
         yield bar((round(axes.x.at(group.predicted) - _MARK / 2, 1), floor - height), _MARK, height)
 
 
-def forest_scale(rows: Sequence[Interval], reference: float | None) -> Scale:
+def forest_scale(rows: Sequence[Interval], reference: Reference | None) -> Scale:
     """The scale of `draw_forest`: every interval and the reference are on it."""
-    also = () if reference is None else (reference,)
+    also = () if reference is None else (reference.value,)
     return Scale(*spanned([end for row in rows for end in (row.value, row.low, row.high)], *also), _EDGE, WIDTH - _EDGE)
 
 
-def draw_forest(named: Named, rows: Sequence[Interval], reference: float | None, scale: Scale) -> str:
+def draw_forest(named: Named, rows: Sequence[Interval], reference: Reference | None, scale: Scale) -> str:
     """A line of words and an interval beneath it for each row, with a short thin line at the reference."""
     floor = _ROW * len(rows) + 6
     drawn: list[str] = []
@@ -212,10 +220,13 @@ def draw_forest(named: Named, rows: Sequence[Interval], reference: float | None,
         top = _ROW * place
         drawn += _labelled(row.label, row.shown, top, row.size)
         if reference is not None:
-            drawn.append(rule((scale.at(reference), top + 18), (scale.at(reference), top + 33)))
+            drawn.append(rule((scale.at(reference.value), top + 18), (scale.at(reference.value), top + 33)))
         drawn.append(whisker((scale.at(row.low), top + 25), (scale.at(row.high), top + 25), 0))
         drawn.append(dot((scale.at(row.value), top + 25), 0))
-    return svg(named.key, named.title, named.summary, floor + 22, [*drawn, *_ruler(scale, floor)])
+    drawn += _ruler(scale, floor)
+    if reference is not None:
+        drawn.append(text(_EDGE, floor + 32, fitting(reference.words, WIDTH - 2 * _EDGE)))
+    return svg(named.key, named.title, named.summary, floor + (22 if reference is None else 38), drawn)
 
 
 def draw_bars(named: Named, rows: Sequence[tuple[str, float]], scale: Scale) -> str:

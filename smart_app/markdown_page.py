@@ -1,12 +1,13 @@
 """A model card's Markdown as accessible HTML: headings with anchors, tables that scroll by themselves and name their rows.
 
-Uses markdown-it-py with raw HTML off, so that a card's text can never become markup. Must not read files or know Flask.
+Uses markdown-it-py with raw HTML off, so that a card's text can never become markup; the drawings are put under their headings
+as they come, so whoever makes them escapes them (`model_artifacts.plot_axes`). Must not read files or know Flask.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from markdown_it.token import Token
 
 _markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 _NOT_IN_ANCHOR = re.compile(r"[^a-z0-9]+")
+NOTHING_DRAWN: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,18 @@ class Page:
     contents: tuple[tuple[str, str], ...]
 
 
-def render_page(text: str) -> Page:
-    """The page for a card's Markdown."""
+def render_page(text: str, drawings: Mapping[str, str] = NOTHING_DRAWN) -> Page:
+    """The page for a card's Markdown.
+
+    `drawings` maps a third-level heading to HTML that goes right under it; the table that follows is then folded, as the
+    drawing's numbers in words.
+    """
     tokens = _markdown.parse(text)
     headings = _anchor_headings(tokens)
     _name_rows(tokens)
-    wrapped = _wrap_tables(tokens)
-    first = next((place for place, token in enumerate(wrapped) if token.tag == "h2"), len(wrapped))
-    return Page(_render(wrapped[:first]), _render(wrapped[first:]), headings)
+    drawn = _draw(_wrap_tables(tokens), drawings)
+    first = next((place for place, token in enumerate(drawn) if token.tag == "h2"), len(drawn))
+    return Page(_render(drawn[:first]), _render(drawn[first:]), headings)
 
 
 def _render(tokens: list[Token]) -> str:
@@ -47,13 +53,18 @@ def anchor(heading: str) -> str:
 
 
 def _anchor_headings(tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
-    contents = []
-    for opening, inline in pairwise(tokens):
-        if opening.type == "heading_open":
-            opening.attrSet("id", anchor(inline.content))
-            if opening.tag == "h2":
-                contents.append((anchor(inline.content), inline.content))
-    return tuple(contents)
+    """Gives every heading an anchor of its own; sections come first, so that a link to one never leads elsewhere."""
+    pairs = [(opening, inline.content) for opening, inline in pairwise(tokens) if opening.type == "heading_open"]
+    taken: set[str] = set()
+    for opening, words in sorted(pairs, key=lambda pair: pair[0].tag != "h2"):
+        own = wanted = anchor(words)
+        for number in range(2, len(pairs) + 2):
+            if own not in taken:
+                break
+            own = f"{wanted}-{number}"
+        taken.add(own)
+        opening.attrSet("id", own)
+    return tuple((str(opening.attrGet("id")), words) for opening, words in pairs if opening.tag == "h2")
 
 
 def _name_rows(tokens: Sequence[Token]) -> None:
@@ -88,3 +99,27 @@ def _wrap_tables(tokens: Sequence[Token]) -> list[Token]:
         if token.type == "table_close":
             wrapped.append(Token("table_region_close", "div", -1, block=True))
     return wrapped
+
+
+def _draw(tokens: Sequence[Token], drawings: Mapping[str, str]) -> list[Token]:
+    """The drawings under their headings, and the table after each folded."""
+    drawn: list[Token] = []
+    heading, open_fold = "", False
+    for position, token in enumerate(tokens):
+        if token.type == "heading_open":
+            heading = tokens[position + 1].content if token.tag == "h3" else ""
+        fold = token.type == "table_region_open" and heading in drawings
+        if fold:
+            drawn.append(_html('<details class="numbers">\n<summary>The numbers as a table</summary>\n'))
+            heading, open_fold = "", True
+        drawn.append(token)
+        if token.type == "heading_close" and heading in drawings:
+            drawn.append(_html(drawings[heading]))
+        if token.type == "table_region_close" and open_fold:
+            drawn.append(_html("</details>\n"))
+            open_fold = False
+    return drawn
+
+
+def _html(content: str) -> Token:
+    return Token("html_block", "", 0, content=content, block=True)

@@ -116,11 +116,17 @@ def _read(plot: Plot, up: bool = True) -> Read:
     upward = [
         (_number(tick.text or ""), float(tick.get("y", "")) - 4) for tick in ticks if tick.get("text-anchor") == "end"
     ]
-    scales = [
-        np.polyfit(*zip(*found, strict=True), 1) if len(found) > 1 else (1.0, 0.0)
-        for found in (across, upward if up else [])
-    ]
-    return Read(root, (scales[0][0], scales[1][0]), (scales[0][1], scales[1][1]))
+    (across_slope, across_zero), (up_slope, up_zero) = _scale(across), _scale(upward if up else [])
+    return Read(root, (across_slope, up_slope), (across_zero, up_zero))
+
+
+def _scale(ticks: list[tuple[float, float]]) -> tuple[float, float]:
+    """Drawing units per unit of the data, and where zero is, by the first and the last tick."""
+    if len(ticks) < 2:
+        return 1.0, 0.0
+    (low, start), (high, end) = min(ticks), max(ticks)
+    slope = (end - start) / (high - low)
+    return slope, start - slope * low
 
 
 def _plot(title: str, content: dict[str, Any] | None = None, unit: str = "") -> Plot:
@@ -227,6 +233,16 @@ def test_plots_forest_marks_lie_at_their_figures(title: str, values: tuple[float
     assert "sex female (n 240)" in "".join(read.root.itertext())
 
 
+def test_plots_forest_stands_against_all_people_or_what_is_right() -> None:
+    content = _content()
+    content["model"]["auroc"]["estimate"] = 0.795
+    read = _read(_plot("AUROC by group", content), up=False)
+    (rule, _) = [item for item in read.root.iter(f"{SVG}path") if item.get("class") == "rule"][:2]
+    assert read.data(float(re.findall(r"[\d.]+", rule.get("d", ""))[0]), 0.0)[0] == pytest.approx(0.795, abs=0.002)
+    assert "thin line: all people, 0.795" in "".join(read.root.itertext())
+    assert "thin line: 1, where it should be" in _plot("Calibration slope by group").svg
+
+
 def test_plots_bars_are_as_long_as_their_contributions() -> None:
     read = _read(_plot("Contributions of the inputs"), up=False)
     long, short = (float(bar.get("width", "")) for bar in read.root.iter(f"{SVG}rect"))
@@ -278,7 +294,7 @@ def test_plots_tables_hold_the_drawn_numbers() -> None:
     assert _plot("Predicted against observed").rows[1] == ("2", "150", "0.21", "0.33 (0.26 to 0.41)")
     assert _plot("Contributions of the inputs").rows[0] == ("Age", "0.042")
     assert ("gradient boosting", "0.30", "0.60") in _plot("Receiver operating characteristic").rows
-    assert all(plot.rows or plot.heading in {"Subgroups", "Horizons"} for plot in plots_of(_content()))
+    assert all(plot.rows or plot.heading in {"By group", "Horizons"} for plot in plots_of(_content()))
 
 
 def test_plots_tables_of_curves_are_thinned_but_keep_their_ends() -> None:

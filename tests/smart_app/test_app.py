@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from model_artifacts.errors import ArtifactError
+from model_artifacts.manifest import Sha256
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import CONTENT_SECURITY_POLICY, add_model_pages
 from tests.conftest import RunningBedside
@@ -15,11 +17,16 @@ from tests.conftest import RunningBedside
 CARD = "# A card\n\n<script>alert(1)</script>\n\n[link](javascript:alert(1))\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 
+def _of_card(model: ReleasedModel, card: str) -> ReleasedModel:
+    digest = Sha256(hashlib.sha256(card.encode()).hexdigest())
+    return replace(model, identity=replace(model.identity, card_sha256=digest))
+
+
 @pytest.fixture
 def client(prevent: ReleasedModel, tmp_path: Path) -> FlaskClient:
     (tmp_path / "MODEL_CARD.md").write_text(CARD)
     app = Flask("test")
-    add_model_pages(app, {"prevent_cvd": replace(prevent, folder=tmp_path)})
+    add_model_pages(app, {"prevent_cvd": _of_card(replace(prevent, folder=tmp_path), CARD)})
     return app.test_client()
 
 
@@ -48,6 +55,26 @@ def test_app_refuses_a_model_without_a_card(prevent: ReleasedModel, tmp_path: Pa
     """Once a 500 for whoever followed a card's link."""
     with pytest.raises(ArtifactError, match=r"^file MODEL_CARD\.md of model prevent_cvd: No such file or directory$"):
         add_model_pages(Flask("test"), {"prevent_cvd": replace(prevent, folder=tmp_path)})
+
+
+def test_app_refuses_another_card_than_the_log_names(prevent: ReleasedModel, tmp_path: Path) -> None:
+    (tmp_path / "MODEL_CARD.md").write_text(CARD)
+    with pytest.raises(
+        ArtifactError, match=r"MODEL_CARD\.md of model prevent_cvd: expected SHA-256 \w{64}, got \w{64}"
+    ):
+        add_model_pages(Flask("test"), {"prevent_cvd": replace(prevent, folder=tmp_path)})
+
+
+def test_app_gives_the_card_as_released(client: FlaskClient) -> None:
+    card = client.get("/models/prevent_cvd/MODEL_CARD.md")
+    assert card.data == CARD.encode()
+    assert card.mimetype == "text/markdown"
+    assert hashlib.sha256(card.data).hexdigest() in client.get("/models/prevent_cvd").text
+
+
+@pytest.mark.parametrize("path", ["MODEL_CARD.md", "card.json"])
+def test_app_has_no_files_of_a_model_there_is_not(client: FlaskClient, path: str) -> None:
+    assert client.get(f"/models/unknown/{path}").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/prevent_cvd", "/models/static/page.css"])

@@ -1,5 +1,7 @@
 """The public pages about models, through a real server on loopback, as a browser would get them."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,12 +18,18 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from model_artifacts.errors import ArtifactError
+from model_artifacts.manifest import Sha256
+from model_artifacts.metrics import METRICS_FILE
+from model_artifacts.model_card import model_card
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import CONTENT_SECURITY_POLICY, add_model_pages
+from smart_app.card_page import render_card, standalone_page
 from smart_app.markdown_page import anchor, render_page
 
 MODEL = ReleasedModel.load("model_artifacts.prevent_cvd")
-PAGES = ["/models", "/models/prevent_cvd", "/models/strange", "/models/absent"]
+ICU = ReleasedModel.load("model_artifacts.icu_mortality")
+PAGES = ["/models", "/models/prevent_cvd", "/models/icu_mortality", "/models/strange", "/models/absent"]
+MAX_PAGE_BYTES = 300_000
 MARKUP = """# <script>alert(1)</script>
 
 ## A & B
@@ -61,8 +69,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("strange")
     (folder / "MODEL_CARD.md").write_text(MARKUP)
     title = msgspec.structs.replace(MODEL.manifest, title='<i>Strange</i> & "quoted"', id="strange")
+    digest = Sha256(hashlib.sha256(MARKUP.encode()).hexdigest())
+    strange = replace(MODEL, folder=folder, manifest=title, identity=replace(MODEL.identity, card_sha256=digest))
     app = Flask(__name__)
-    add_model_pages(app, {"prevent_cvd": MODEL, "strange": replace(MODEL, folder=folder, manifest=title)})
+    add_model_pages(app, {"prevent_cvd": MODEL, "strange": strange, "icu_mortality": ICU})
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -158,7 +168,7 @@ def test_pages_tables_name_their_columns_and_rows_and_scroll_alone(site: str) ->
 def test_pages_contents_lead_to_every_section(site: str) -> None:
     page = _page(site, "/models/prevent_cvd")
     anchors = [head["id"] for head in page.all("h2")]
-    assert len(set(anchors)) == len(anchors) == 17
+    assert len(set(anchors)) == len(anchors) == 21
     assert [link["href"] for link in page.all("a") if (link["href"] or "").startswith("#")][1:] == [
         f"#{name}" for name in anchors
     ]
@@ -178,11 +188,13 @@ def test_pages_follow_the_readers_colours_and_width() -> None:
     style = (Path(__file__).parents[2] / "smart_app" / "static" / "page.css").read_text()
     assert "prefers-color-scheme: dark" in style
     assert "overflow-x: auto" in style
-    light, dark = (
+    light, dark, _printed = (
         dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", block))
         for block in re.findall(r":root \{(.+?)\}", style, re.DOTALL)
     )
     for colours in (light, dark):
+        for line in ("plot0", "plot1", "plot2", "plot3", "plot4"):
+            assert _contrast(colours[line], colours["paper"]) >= 3  # WCAG 2.2, 1.4.11
         for ink in ("ink", "quiet", "accent"):
             assert _contrast(colours[ink], colours["paper"]) >= 4.5  # WCAG 2.2, 1.4.3
             assert _contrast(colours[ink], colours["panel"]) >= 4.5
@@ -217,3 +229,105 @@ def test_markdown_page_splits_before_the_first_section() -> None:
     assert page.body.startswith('<h2 id="one-two">')
     assert page.contents == (("one-two", "One & two"), ("three", "Three"))
     assert anchor("Source attributes (hti1-dsi-31)") == "source-attributes-hti1-dsi-31"
+
+
+def _shown(model: ReleasedModel, folder: Path, metrics: bytes | None) -> ReleasedModel:
+    """The model with other metrics beside the card that was made from its own."""
+    card = (model.folder / "MODEL_CARD.md").read_bytes()
+    (folder / "MODEL_CARD.md").write_bytes(card)
+    if metrics is not None:
+        (folder / METRICS_FILE).write_bytes(metrics)
+    return replace(model, folder=folder)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_small_and_give_no_id_twice(site: str, path: str) -> None:
+    text = _get(site, path).text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(text.encode()) < MAX_PAGE_BYTES
+    assert len(ids) == len(set(ids))
+
+
+def test_pages_draw_the_plots_under_their_headings_and_fold_the_numbers(site: str) -> None:
+    page = _page(site, "/models/icu_mortality")
+    text = _get(site, "/models/icu_mortality").text
+    calibration = text.split('<h2 id="calibration">')[1].split("<h2")[0]
+    assert calibration.index("<svg") < calibration.index('<details class="numbers">') < calibration.index("<table")
+    assert len(page.all("figure")) == len(page.all("svg")) >= 5
+    assert all(drawing["role"] == "img" for drawing in page.all("svg"))
+    assert len(page.all("details")) > 1
+
+
+@pytest.mark.parametrize(
+    ("metrics", "why"),
+    [
+        (None, "metrics.json is not there"),
+        (b'{"reliability": []}', "metrics.json is not the one that this card was made from"),
+    ],
+)
+def test_pages_draw_nothing_from_other_figures_than_the_cards(tmp_path: Path, metrics: bytes | None, why: str) -> None:
+    card = render_card(_shown(ICU, tmp_path, metrics))
+    assert "<svg" not in card.page.body
+    assert why in card.plots_missing
+    assert "<table" in card.page.body
+
+
+def test_pages_never_turn_a_figures_label_into_markup(tmp_path: Path) -> None:
+    hostile = '</svg><script>alert(1)</script>" onload="x'
+    content = {"attributions": [{"input": "a", "label": hostile, "mean_absolute": 0.1}]}
+    (tmp_path / METRICS_FILE).write_text(json.dumps(content))
+    model = replace(MODEL, folder=tmp_path)
+    card = model_card(model).encode()
+    (tmp_path / "MODEL_CARD.md").write_bytes(card)
+    digest = Sha256(hashlib.sha256(card).hexdigest())
+    body = render_card(replace(model, identity=replace(model.identity, card_sha256=digest))).page.body
+    assert "<svg" in body
+    assert "<script" not in body
+    assert not any(name.startswith("on") for element in _Reader(body).elements for name in element.attributes)
+
+
+def test_pages_standalone_need_nothing_else(site: str) -> None:
+    text = standalone_page(ICU)
+    page = _Reader(text)
+    assert not page.all("link", "script", "img", "iframe")
+    assert "url(" not in text
+    assert ICU.identity.card_sha256 in text
+    assert len(page.all("svg")) == len(_page(site, "/models/icu_mortality").all("svg"))
+    assert {link["href"] for link in page.all("a") if (link["href"] or "").startswith("#")} == {
+        f"#{head['id']}" for head in page.all("h2")
+    }
+
+
+def test_pages_answers_as_json_are_thirty_one_and_fifty_two(site: str) -> None:
+    content = _get(site, "/models/icu_mortality/card.json").json()
+    assert len(content["hti1-dsi-31"]) == 31
+    assert len(content["tripod-ai"]) == 52
+    assert (
+        content["card_sha256"] == hashlib.sha256(_get(site, "/models/icu_mortality/MODEL_CARD.md").content).hexdigest()
+    )
+
+
+def test_markdown_page_gives_sections_their_own_anchor_first() -> None:
+    page = render_page("## Other\n\n### Subgroups\n\n## Subgroups\n\n### Subgroups\n")
+    assert re.findall(r'<h(\d) id="([^"]+)"', page.body) == [
+        ("2", "other"),
+        ("3", "subgroups-2"),
+        ("2", "subgroups"),
+        ("3", "subgroups-3"),
+    ]
+
+
+def test_markdown_page_folds_only_the_table_under_a_drawing() -> None:
+    text = (
+        "## A\n\n### Drawn\n\nwords\n\n|a|b|\n|-|-|\n|1|2|\n\n|c|d|\n|-|-|\n|3|4|\n\n### Plain\n\n|e|f|\n|-|-|\n|5|6|\n"
+    )
+    body = render_page(text, {"Drawn": "<svg></svg>"}).body
+    assert body.count("<details") == body.count("</details>") == 1
+    assert (
+        body.index("Drawn</h3>")
+        < body.index("<svg>")
+        < body.index("<p>words")
+        < body.index("<details")
+        < body.index("<td>2")
+    )
+    assert body.index("</details>") < body.index('<th scope="row">3')
