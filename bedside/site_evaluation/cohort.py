@@ -147,6 +147,8 @@ class Evaluation:
         kinds = self.search.kinds | SHARED_KINDS | {"Patient"}
         if self.takes_drafts:
             kinds |= {"MedicationRequest"}
+        if any(label.encounter for label in labels):
+            kinds |= {"Encounter"}
         if {"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"} & kinds:
             kinds |= {"Encounter"}  # an undated diagnosis counts from the end of its encounter on
         return Wanted(patients, kinds, self.search.observation_codes)

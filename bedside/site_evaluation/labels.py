@@ -3,9 +3,9 @@
     patient,as_of,outcome
     4711,2026-03-01T08:00:00Z,0
 
-Optional columns: `encounter`, the id of the Encounter that the hook is about; `order`, the id of the MedicationRequest that was
-drafted at that moment, for models that read a draft; and `outcome_at`, when the outcome was known, which must lie after `as_of`.
-To add a column: its name in `_OPTIONAL`, its reading in `_read_row`.
+Optional columns: `encounter`, the id of the Encounter that the hook is about; `order`, the id of the MedicationRequest that
+was drafted at that moment, for models that read a draft; and `outcome_at`, when the outcome was known, which must lie after
+`as_of`. To add a column: its name in `_OPTIONAL`, its reading in `_read_row`.
 """
 
 from __future__ import annotations
