@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,16 @@ from cds_service.desk import Book
 from model_artifacts.runtime import ReleasedModel
 from tests.bedside.drift.world import make_version
 from tests.conftest import ORIGIN, TENANT
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """The verb sends the operations log to standard error; the next test wants it where it was."""
+    logger = logging.getLogger("bedside")
+    before = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture
