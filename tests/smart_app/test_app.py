@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from model_artifacts.errors import ArtifactError
 from model_artifacts.manifest import Sha256
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import CONTENT_SECURITY_POLICY, add_model_pages
+from tests.cds_service import patients
 from tests.conftest import RunningBedside
 
 CARD = "# A card\n\n<script>alert(1)</script>\n\n[link](javascript:alert(1))\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
@@ -93,3 +96,15 @@ def test_app_every_card_links_to_a_page_that_is_there(bedside: RunningBedside) -
     assert index.status_code == 200
     assert 'href="/models/prevent_cvd"' in index.text
     assert bedside.get("/models/prevent_cvd").status_code == 200
+
+
+def test_app_shows_the_very_card_that_the_log_names(bedside: RunningBedside) -> None:
+    """Over a served call: the decision's entry, the digest on the page, and the bytes of the file are one card's."""
+    answer = bedside.post(patients.encoded(patients.call(patients.prefetch(datetime.now(UTC)))))
+    assert answer.json()["cards"]
+    listed = bedside.run("audit", "show", "--last", "1", "--type", "decision/v1").stdout.splitlines()
+    _, _, entry = bedside.run("audit", "show", listed[-1].split()[0]).stdout.split("\n", 2)
+    logged = json.loads(entry)["model"]["card"]
+    assert logged == hashlib.sha256(bedside.get("/models/prevent_cvd/MODEL_CARD.md").content).hexdigest()
+    assert f"<code>{logged}</code>" in bedside.get("/models/prevent_cvd").text
+    assert bedside.get("/models/prevent_cvd/card.json").json()["card_sha256"] == logged
