@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from bedside.environment import read_config
 from bedside.offered import model_trust
+from bedside.versions.site import Site
 from model_artifacts.card_json import card_json
 from model_artifacts.errors import ModelError
 from model_artifacts.local_validity import site_section
@@ -15,6 +18,7 @@ from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
+from model_artifacts.versions import Standing, Version
 from smart_app.card_page import standalone_page
 
 
@@ -43,26 +47,47 @@ def fill_card(parser: argparse.ArgumentParser) -> None:
 
 
 def list_models(_options: argparse.Namespace) -> int:
-    """Prints id, version, hooks and title of each installed model."""
-    trust = model_trust(read_config())
-    for package in model_packages().values():
-        manifest = ReleasedModel.load(package, trust).manifest
-        sys.stdout.write(f"{manifest.id} {manifest.version}  {', '.join(manifest.hooks)}  {manifest.title}\n")
-    return 0
-
-
-def verify_models(_options: argparse.Namespace) -> int:
-    """Loads each model as the service would; exit code 1 if one is refused."""
-    code, trust = 0, model_trust(read_config())
-    for name, package in model_packages().items():
+    """Prints id, version in force, hooks and title of each installed model; exit code 1 if one is refused."""
+    code = 0
+    for name in model_packages():
+        site = Site.open(name)
         try:
-            model = ReleasedModel.load(package, trust)
+            manifest, shadow = site.in_force().manifest, site.standing.shadow
         except ModelError as exc:
             sys.stdout.write(f"{name}: REFUSED: {exc}\n")
             code = 1
         else:
-            sys.stdout.write(f"{name}: as released, sha-256 {model.identity.artifact_sha256}\n")
+            beside = "" if shadow is None else f"  (and {shadow.version} in shadow)"
+            hooks = ", ".join(manifest.hooks)
+            sys.stdout.write(f"{manifest.id} {manifest.version}  {hooks}  {manifest.title}{beside}\n")
     return code
+
+
+def verify_models(_options: argparse.Namespace) -> int:
+    """Loads each model as the service would, and each version it could go back to; exit code 1 if one is refused."""
+    code = 0
+    for name in model_packages():
+        site = Site.open(name)
+        code |= _verify(name, site.in_force)
+        for part, versions in _kept(site.standing):
+            for version in versions:
+                code |= _verify(f"{name} {part} {version.version}", partial(site.stored, version.manifest))
+    return code
+
+
+def _kept(standing: Standing) -> Iterator[tuple[str, tuple[Version, ...]]]:
+    yield "in shadow", () if standing.shadow is None else (standing.shadow,)
+    yield "before", standing.before
+
+
+def _verify(name: str, load: Callable[[], ReleasedModel]) -> int:
+    try:
+        model = load()
+    except ModelError as exc:
+        sys.stdout.write(f"{name}: REFUSED: {exc}\n")
+        return 1
+    sys.stdout.write(f"{name}: as released, sha-256 {model.identity.artifact_sha256}\n")
+    return 0
 
 
 def print_card(options: argparse.Namespace) -> int:

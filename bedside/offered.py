@@ -11,24 +11,53 @@ from cds_service.hooks import PARSERS
 from cds_service.services import CdsService, ServiceSettings, services_of
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
-from model_artifacts.signing import TrustedKey, trusted_keys
+from model_artifacts.signing import Trust, TrustedKey, trusted_keys
+from model_artifacts.versions import VersionStore, load_version
 
 SERVICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def load_models(config: Config) -> dict[str, ReleasedModel]:
-    """The enabled models, verified.
+    """The enabled models, verified, each in the version that is in force here.
 
     Raises:
         ConfigError: a model that is not installed is enabled.
-        ModelError: a model folder is unreadable, altered, or nobody whom this site trusts signed it.
+        ModelError: a model folder is unreadable, altered, or nobody whom this site trusts signed it; or the version in force
+            doesn't fit the installed code.
     """
     packages = model_packages()
     unknown = [name for name in config.models.enabled if name not in packages]
     if unknown:
         raise ConfigError(f"models.enabled: expected some of {', '.join(packages)}, got {', '.join(unknown)}")
-    trust = model_trust(config)
-    return {name: ReleasedModel.load(packages[name], trust) for name in config.models.enabled}
+    store, trust = VersionStore(config.model_store), model_trust(config)
+    return {name: load_in_force(store, name, packages[name], trust) for name in config.models.enabled}
+
+
+def load_in_force(store: VersionStore, name: str, package: str, trust: Trust) -> ReleasedModel:
+    """The version of one model that is in force here: the installed one, unless another was promoted.
+
+    Raises:
+        ModelError: as `load_models`.
+    """
+    in_force = store.standing(name).in_force
+    if in_force is None:
+        return ReleasedModel.load(package, trust)
+    return load_version(package, store.folder(name, in_force.manifest), trust, in_force.manifest)
+
+
+def load_candidates(config: Config) -> dict[str, ReleasedModel]:
+    """The versions that run in shadow, by their model's id.
+
+    Raises:
+        ModelError: as `load_models`: who observes a version wants to know that it doesn't run.
+    """
+    store, trust, packages = VersionStore(config.model_store), model_trust(config), model_packages()
+    shadows = {name: store.standing(name).shadow for name in config.models.enabled}
+    return {
+        name: load_version(packages[name], store.folder(name, shadow.manifest), trust, shadow.manifest)
+        for name, shadow in shadows.items()
+        if shadow is not None
+    }
 
 
 def model_trust(config: Config) -> tuple[TrustedKey, ...]:

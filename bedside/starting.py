@@ -13,13 +13,15 @@ from audit.commitments import keyed_digest
 from audit.entry import format_time, parse_entry
 from audit.entry_operations import ConfigEntry, ModelEntry
 from audit.errors import EntryConflictError
+from audit.log import AuditLog
 from audit.storage import Query
 from cds_service.desk import Book, Desk
 from model_artifacts.runtime import ReleasedModel
 
 WITHDRAWN = ("withdraw", "kill")
-NO_CHANGE = ("evaluate",)
-"""What was done with a model that changed nothing about which version is in use."""
+BESIDE = ("shadow", "shadow-end", "refuse", "evaluate")
+"""What is recorded of a version that doesn't come into force by it."""
+SEARCHED = 1000
 
 
 def record_start(desk: Desk) -> None:
@@ -51,9 +53,9 @@ def _record_configuration(book: Book, models: tuple[ReleasedModel, ...], desk: D
 
 
 def _record_model(book: Book, model: ReleasedModel, desk: Desk) -> None:
-    """Records that a version came into use, if the newest entry about the model is of another or withdrew it."""
+    """Records that a version came into use, if the newest entry about what is in force is of another or withdrew it."""
     identity = model.identity
-    newest = _newest(book, identity.id)
+    newest = newest_in_force(book.log, identity.id)
     if newest is not None and newest.manifest == identity.manifest_sha256 and newest.action not in WITHDRAWN:
         return
     moment = desk.clock()
@@ -77,13 +79,10 @@ def _record_model(book: Book, model: ReleasedModel, desk: Desk) -> None:
         book.log.record(entry)
 
 
-def _newest(book: Book, model_id: str) -> ModelEntry | None:
-    """The newest entry that says which version is in use."""
-    before = None
-    while found := book.log.find(Query(type="model/v1", model=model_id, before=before)):
-        for one in found:
-            entry = parse_entry(book.log.entry(one.index))
-            if isinstance(entry, ModelEntry) and entry.action not in NO_CHANGE:
-                return entry
-            before = one.index
+def newest_in_force(log: AuditLog, model_id: str) -> ModelEntry | None:
+    """The newest entry by which a version of the model came into force or left it; None where there is none."""
+    for found in log.find(Query(type="model/v1", model=model_id, limit=SEARCHED)):
+        entry = parse_entry(log.entry(found.index))
+        if isinstance(entry, ModelEntry) and entry.action not in BESIDE:
+            return entry
     return None

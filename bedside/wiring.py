@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from importlib.resources import files
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -28,13 +29,14 @@ from bedside.drift.watching import Watch
 from bedside.environment import now, read_config
 from bedside.hospital import HospitalFhir, fetch_key_set
 from bedside.logs import configure_logging
-from bedside.offered import build_services, load_models
+from bedside.offered import build_services, load_candidates, load_models
 from bedside.outsiders import start_anchoring
 from bedside.starting import record_start
 from bedside.state import WARD_FILE, open_state
 from bedside.tenants import open_logs
 from cds_service.app import create_app
 from cds_service.auth import Gate, OpenGate
+from cds_service.candidates import CandidateRuns
 from cds_service.clients import CdsClient
 from cds_service.decision import Context
 from cds_service.desk import Book, Desk, Quiet
@@ -46,6 +48,7 @@ from cds_service.services import CdsService
 from cds_service.ward import Ward
 from model_artifacts.archive import keep_model
 from model_artifacts.errors import ModelError
+from model_artifacts.local_validity import site_section
 from model_artifacts.runtime import ReleasedModel
 from smart_app.app import add_model_pages
 
@@ -56,8 +59,8 @@ PACKAGES = ("audit", "bedside", "cds_service", "fhir_adapters", "model_artifacts
 
 
 def software_digest(models: Iterable[ReleasedModel]) -> str:
-    """SHA-256 over every Python file that decides an answer: Bedside's packages and the models' folders, by name and bytes."""
-    roots = {Path(str(files(package))) for package in PACKAGES} | {model.folder for model in models}
+    """SHA-256 over every Python file that decides an answer: Bedside's packages and the models', by name and bytes."""
+    roots = {Path(str(files(package))) for package in PACKAGES} | {model.code for model in models}
     digest = hashlib.sha256()
     for root in sorted(roots):
         for path in sorted(root.rglob("*.py")):
@@ -177,12 +180,13 @@ def _build_app() -> Flask:
     record_start(desk)
     for loop in start_anchoring(config, [book.log for book in desk.books.values()], now):
         Finalize(None, loop.close, exitpriority=10)  # before the logs
-    desk = _monitored(config, desk)
+    desk = _with_candidates(config, _monitored(config, desk))
     app = create_app(desk, max_body_bytes=config.server.max_body_bytes)
     if config.access.open_on_loopback:
         # A web page whose name was rebound to this machine must not read from it: it would come by that name.
         app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", "[::1]"]
-    add_model_pages(app, {service.model.manifest.id: service.model for service in desk.services})
+    models = {service.model.manifest.id: service.model for service in desk.services}
+    add_model_pages(app, models, partial(site_section, config.local_validation))
     gc.collect()
     gc.set_threshold(10_000, 10, 10)  # a call makes thousands of objects and no cycles
     gc.freeze()  # what lives now lives as long as the process: the collector need not look at it again
@@ -200,6 +204,19 @@ def _monitored(config: Config, desk: Desk) -> Desk:
     monitor.start()
     Finalize(None, monitor.close, exitpriority=10)  # before the logs
     return replace(desk, monitor=monitor)
+
+
+def _with_candidates(config: Config, desk: Desk) -> Desk:
+    """The desk beside which versions run in shadow, each kept so that its decisions can be repeated."""
+    models = load_candidates(config)
+    if not models:
+        return desk
+    for model in models.values():
+        keep_model(model, config.model_archive)
+    runs = CandidateRuns(models)
+    runs.start()
+    Finalize(None, runs.close, exitpriority=20)  # before the monitor, which counts what they say
+    return replace(desk, candidates=runs)
 
 
 def require_way_in(config: Config) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
 from audit.log import AuditLog
+from cds_service.candidates import Candidates, NoCandidates
 from cds_service.clients import CdsClient, Network
 from cds_service.decision import Context
 from cds_service.gather import Fetched
@@ -83,6 +84,7 @@ class Desk:
         reserve_s: of a call's deadline, what is kept for the model and the log.
         ready: names of what isn't ready; empty when all is.
         monitor: is told of each decision once it is durable.
+        candidates: versions that run beside those in force.
     """
 
     services: tuple[CdsService, ...]
@@ -104,3 +106,4 @@ class Desk:
     reserve_s: float
     ready: Callable[[], tuple[str, ...]]
     monitor: Monitor = field(default_factory=NoMonitor)
+    candidates: Candidates = field(default_factory=NoCandidates)

@@ -33,7 +33,7 @@ from cds_service.ward import fingerprint, may_be_quieted, quiet_key
 from fhir_adapters.mappings.draft_order import read_drafts
 from fhir_adapters.queries import Query
 from model_artifacts.assessment import Abstention, Finding, Prediction
-from model_artifacts.runtime import Assessed
+from model_artifacts.runtime import Assessed, ReleasedModel
 
 log = logging.getLogger("bedside.pipeline")
 
@@ -56,7 +56,8 @@ class Stopwatch:
 class Call:
     """One hook call on its way.
 
-    `entry_id` is the decision's, made before its cards, whose ids come from it; `key` is the patient's.
+    `entry_id` is the decision's, made before its cards, whose ids come from it; `key` is the patient's; `in_shadow`: a version
+    that runs beside the one in force decides.
     """
 
     entry_id: str
@@ -70,6 +71,7 @@ class Call:
     access: Access
     watch: Stopwatch
     started: float
+    in_shadow: bool = False
 
     @property
     def patient_id(self) -> str:
@@ -124,7 +126,22 @@ def answer(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> byte
     receipt = _record(call, desk, gathered, _status(judged, hidden), judged, cards, actions, hidden=hidden is not None)
     if hidden is None:
         _remember(call, shown_as, desk)
-    return _respond(call, desk, () if hidden else cards, actions, receipt)
+    response = _respond(call, desk, () if hidden else cards, actions, receipt)
+    desk.candidates.run(call.service.model.manifest.id, partial(_decide_in_shadow, call, gathered, desk))
+    return response
+
+
+def _decide_in_shadow(call: Call, gathered: Gathered, desk: Desk, candidate: ReleasedModel) -> None:
+    """Decides the same call with another version of its model: recorded as what it is, and shown to nobody.
+
+    Raises:
+        NotRecordedError: it could not be recorded.
+    """
+    service = replace(call.service, model=candidate)
+    entry_id = call.book.log.new_entry_id()
+    beside = replace(call, entry_id=entry_id, service=service, watch=Stopwatch(), in_shadow=True)
+    judged, cards, _ = _advise(beside, gathered, desk)
+    _record(beside, desk, gathered, judged.status, judged, cards, hidden=True)
 
 
 def _accept(body: bytes, service: CdsService, caller: Caller, desk: Desk) -> Call:
@@ -224,7 +241,7 @@ def _hidden(call: Call, judged: Judged, shown_as: str | None, desk: Desk) -> str
 
 def _is_shadow(call: Call, desk: Desk) -> bool:
     model_id = call.service.model.manifest.id
-    return model_id in desk.shadow_models or model_id in call.caller.client.shadow_models
+    return call.in_shadow or model_id in desk.shadow_models or model_id in call.caller.client.shadow_models
 
 
 def _status(judged: Judged, hidden: str | None) -> str:

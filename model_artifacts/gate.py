@@ -129,6 +129,14 @@ def gate_problems(gate: Gate) -> Iterator[tuple[bool, str]]:
         yield comparison.margin >= 0, f"gate comparison {comparison.name}: the margin must not be negative"
 
 
+def joined(own: Gate, other: Gate) -> Gate:
+    """A gate of the rules of both: what a version demands of itself, and what the one before it demands."""
+    return Gate(
+        (*own.rules, *(rule for rule in other.rules if rule not in own.rules)),
+        (*own.comparisons, *(item for item in other.comparisons if item not in own.comparisons)),
+    )
+
+
 def judge(gate: Gate, metrics: Mapping[str, Any]) -> tuple[Verdict, ...]:
     """The verdict of every rule on `metrics`, the content of a `metrics.json`."""
     return tuple(_judge_groups(rule, metrics) if rule.by else _judge_whole(rule, metrics) for rule in gate.rules)

@@ -68,7 +68,10 @@ class Assessed:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedModel:
-    """A model folder, verified and ready. Thread-safe: onnxruntime sessions may run concurrently."""
+    """A model folder, verified and ready. Thread-safe: onnxruntime sessions may run concurrently.
+
+    `code` is the installed package's folder: `folder` too, unless another version of the files is in force.
+    """
 
     manifest: ModelManifest
     identity: ModelIdentity
@@ -76,6 +79,7 @@ class ReleasedModel:
     interpret: Interpreter
     folder: Path
     session: onnxruntime.InferenceSession
+    code: Path
 
     @classmethod
     def load(cls, package: str, trust: Trust | None = None, folder: Path | None = None) -> ReleasedModel:
@@ -93,13 +97,9 @@ class ReleasedModel:
         name = package.rpartition(".")[2]
         found = read_folder(place, release_keys() if trust is None else trust, name)  # (1) (2) (3)
         manifest, session = found.manifest, open_graph(found)
-        artifact_sha256 = Sha256(manifest.artifact.sha256)
-        identity = ModelIdentity(
-            ModelId(manifest.id), manifest.version, artifact_sha256, found.manifest_sha256, found.card_sha256
-        )
         inputs = importlib.import_module(f"{package}.inputs").INPUTS
         _check_essential(manifest, inputs)  # (5)
-        return cls(manifest, identity, inputs, _interpreter(package, code), place, session)
+        return cls(manifest, identity_of(found), inputs, _interpreter(package, code), place, session, code)
 
     def queries(self) -> tuple[Query, ...]:
         """The FHIR data the model asks for."""
@@ -166,6 +166,15 @@ class ReleasedModel:
 
     def _abstain(self, reasons: tuple[AbstentionReason, ...], inputs: ModelInputs, *, outside: bool) -> Abstention:
         return Abstention(self.identity, reasons, inputs.evidence, inputs.set_aside, outside)
+
+
+def identity_of(folder: ModelFolder) -> ModelIdentity:
+    """How the log and a decision name the version in a folder that was checked."""
+    manifest = folder.manifest
+    artifact_sha256 = Sha256(manifest.artifact.sha256)
+    return ModelIdentity(
+        ModelId(manifest.id), manifest.version, artifact_sha256, folder.manifest_sha256, folder.card_sha256
+    )
 
 
 def open_graph(folder: ModelFolder) -> onnxruntime.InferenceSession:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bedside import models_installed, models_signing
+from bedside.versions import site
 from bedside.cli import main
 from model_artifacts.folder import read_folder
 from model_artifacts.model_card import model_card
@@ -29,7 +30,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     name = f"copied_{tmp_path.name}"
     shutil.copytree(Path(str(files("model_artifacts.prevent_cvd"))), tmp_path / name)
     monkeypatch.syspath_prepend(tmp_path)
-    for verbs in (models_installed, models_signing):
+    for verbs in (models_installed, models_signing, site):
         monkeypatch.setattr(verbs, "model_packages", lambda: {"prevent_cvd": name})
     return tmp_path / name
 

@@ -93,7 +93,7 @@ def test_wiring_digests_tell_configurations_apart() -> None:
 def test_wiring_software_digest_covers_the_models_code(tmp_path: Path) -> None:
     model = ReleasedModel.load("model_artifacts.prevent_cvd")
     (tmp_path / "inputs.py").write_text("INPUTS = 1")
-    other = replace(model, folder=tmp_path)
+    other = replace(model, code=tmp_path)
     digests = {software_digest([]), software_digest([model]), software_digest([other])}
     (tmp_path / "inputs.py").write_text("INPUTS = 2")
     digests.add(software_digest([other]))
