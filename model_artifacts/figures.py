@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +18,14 @@ _ABBREVIATIONS = {
     "onnx": "ONNX",
     "icu": "ICU",
     "iwpc": "IWPC",
+    "hdl": "HDL",
+    "bmi": "BMI",
+    "egfr": "eGFR",
+    "hba1c": "HbA1c",
+    "uacr": "UACR",
+    "sbp": "systolic blood pressure",
+    "inr": "INR",
+    "shapley": "Shapley",
     "asian": "Asian",
     "black": "Black",
     "white": "White",
@@ -24,6 +33,9 @@ _ABBREVIATIONS = {
     "caucasian": "Caucasian",
     "africanamerican": "African American",
 }
+
+
+_WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,8 @@ class Grid:
 
 
 def words(key: str) -> str:
-    """A member's name in words: "calibration_slope" gives "calibration slope"; spaces stay as they are."""
-    return " ".join(_ABBREVIATIONS.get(part, part) for part in key.replace("_", " ").split(" "))
+    """A member's name in words: "calibration_slope" gives "calibration slope", "auroc (bmi)" gives "AUROC (BMI)"."""
+    return _WORD.sub(lambda found: _ABBREVIATIONS.get(found[0], found[0]), key.replace("_", " "))
 
 
 def number_words(value: float) -> str:

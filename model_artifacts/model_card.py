@@ -155,9 +155,14 @@ def _explanation(facts: Facts) -> Blocks:
     method = method_words(manifest) if artifact.explainer == "occlusion" else _gradients_words(manifest)
     check = (
         "The contributions add up to the estimate minus the baseline's. They are added up again on every call, "
-        f"and a gap above {artifact.completeness_tolerance:g} means that nothing is shown."
+        f"and a gap above {_plain(artifact.completeness_tolerance)} means that nothing is shown."
     )
     return [method, f"Compared with {manifest.explanation.baseline}.", check, *facts.printed("explanation")]
+
+
+def _plain(number: float) -> str:
+    """The number without an exponent: 0.00001."""
+    return f"{number:.10f}".rstrip("0")
 
 
 def _gradients_words(manifest: ModelManifest) -> str:

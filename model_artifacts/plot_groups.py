@@ -134,8 +134,8 @@ def attributions(content: Content, unit: str) -> Iterator[Plot]:
     in_unit = f"in {unit}" if unit else "in probability (0.01 is a percentage point)"
     rest = f" The {len(found) - len(rows)} others are in metrics.json." if len(found) > len(rows) else ""
     reading = (
-        f"Mean of the contributions' absolute sizes over held-out people, {in_unit}: how far an input moves the estimate, in "
-        f"either direction. It is the model's arithmetic, not a cause.{rest}"
+        f"Mean of the contributions' absolute sizes over the people of the test, {in_unit}: how far an input moves the "
+        f"estimate, in either direction. It is the model's arithmetic, not a cause.{rest}"
     )
     title = "Contributions of the inputs"
     summary = (

@@ -50,4 +50,5 @@ def test_figures_interval_is_as_precise_as_its_figure(figure: Figure, shown: str
 
 def test_figures_member_names_become_words() -> None:
     assert words("min_sensitivity_ppv") == "min sensitivity PPV"
+    assert words("a value tenfold (bmi)") == "a value tenfold (BMI)"
     assert words("race as recorded black") == "race as recorded Black"

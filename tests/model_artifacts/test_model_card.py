@@ -105,7 +105,7 @@ CURVES = {
         ("Evaluation figures", "| this model | 0.20 | 0.70 |"),
         ("Evaluation figures", "### Precision and recall"),
         ("Explanation", "| Age \\| <b> | 0.04 |"),
-        ("Explanation", "| correlation with shapley | 0.98 |"),
+        ("Explanation", "| correlation with Shapley | 0.98 |"),
         ("Uncertainty", "| this model | 0.50 | 0.05 |"),
     ],
 )
