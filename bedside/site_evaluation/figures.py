@@ -199,7 +199,7 @@ def _bands(cohort: Cohort, manifest: ModelManifest) -> list[Figures]:
     codes = [manifest.band(value).code for value in cohort.value.tolist()]
     n = Counter(codes)
     events = Counter(code for code, outcome in zip(codes, cohort.outcome, strict=True) if outcome)
-    hidden = _hidden({band.code: (n[band.code], events[band.code]) for band in manifest.bands})
+    hidden = hidden_cells({band.code: (n[band.code], events[band.code]) for band in manifest.bands})
     untold = any(n[code] < SMALLEST_CELL for code in hidden)
     return [
         {"band": band.label}
@@ -213,7 +213,7 @@ def _told(n: int, hidden: bool) -> dict[str, int | None]:
     return {"n": None if hidden else n}
 
 
-def _hidden(cells: Mapping[str, tuple[int, int]]) -> frozenset[str]:
+def hidden_cells(cells: Mapping[str, tuple[int, int]]) -> frozenset[str]:
     """The cells of (people, events) too small to be told, and one more where only one is."""
     few = [name for name, (n, events) in cells.items() if n and not SMALLEST_CELL <= events <= n - SMALLEST_CELL]
     others = sorted((n, name) for name, (n, _) in cells.items() if n and name not in few)
@@ -249,7 +249,7 @@ def _subgroups(cohort: Cohort, manifest: ModelManifest, output: Output, name: st
     rows = {group: np.flatnonzero(column == group) for group in found}
     events = {group: int(cohort.outcome[part].sum()) for group, part in rows.items()}
     people = {group: (len(part), len(part) // 2 if output.unit else events[group]) for group, part in rows.items()}
-    hidden = _hidden(people)
+    hidden = hidden_cells(people)
     untold = any(len(rows[group]) < SMALLEST_CELL for group in hidden)
     for group, part in rows.items():
         row: Figures = {"by": name, "group": group, **_told(len(part), untold and group in hidden)}
