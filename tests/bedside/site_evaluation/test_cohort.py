@@ -18,7 +18,7 @@ from model_artifacts.assessment import Abstention, Prediction
 from model_artifacts.examples import example_record
 from model_artifacts.registry import model_packages
 from model_artifacts.training.evaluate import auroc
-from tests.bedside.site_evaluation.wards import Resource, icu_as_of, later, model, ward, write_bulk
+from tests.bedside.site_evaluation.wards import ADMITTED, Resource, icu_as_of, later, model, ward, write_bulk
 
 STRANGERS = [
     {"resourceType": kind, "id": "x", "subject": {"reference": "Patient/another"}}
@@ -94,10 +94,10 @@ def test_cohort_reads_nothing_later_than_as_of(tmp_path: Path) -> None:
     assert same.counts.outside == plain.counts.outside
 
 
-def test_cohort_reads_what_came_just_before_as_of(tmp_path: Path) -> None:
+def test_cohort_reads_what_came_before_as_of(tmp_path: Path) -> None:
     """What the test above adds changes every answer, and ends every stay, where it is not later."""
     patients, as_of = ward(1), icu_as_of()
-    labels, earlier = _labels(patients, as_of), -timedelta(hours=2)
+    labels, earlier = _labels(patients, as_of), ADMITTED + timedelta(hours=1) - as_of
     plain = _ask("icu_mortality", write_bulk(tmp_path / "plain", patients.values()), labels)
     measured = [later(own, as_of, offset=earlier, ended=False) for own in patients.values()]
     changed = _ask("icu_mortality", write_bulk(tmp_path / "measured", measured), labels)
