@@ -7,17 +7,21 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.resources import files
+from pathlib import Path
 
 from bedside.environment import read_config
 from bedside.offered import model_trust
 from bedside.versions.site import Site
 from model_artifacts.card_json import card_json
 from model_artifacts.errors import ModelError
+from model_artifacts.folder import read_folder
 from model_artifacts.local_validity import site_section
 from model_artifacts.model_card import CARD_FILE, model_card
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
+from model_artifacts.unfinished import unfinished
 from model_artifacts.versions import Standing, Version
 from smart_app.card_page import standalone_page
 
@@ -69,10 +73,21 @@ def verify_models(_options: argparse.Namespace) -> int:
     for name in model_packages():
         site = Site.open(name)
         code |= _verify(name, site.in_force)
+        sys.stdout.writelines(_to_be_written(name))
         for part, versions in _kept(site.standing):
             for version in versions:
                 code |= _verify(f"{name} {part} {version.version}", partial(site.stored, version.manifest))
     return code
+
+
+def _to_be_written(name: str) -> Iterator[str]:
+    """A line that names what the installed folder's author has still to write, where there is anything."""
+    try:
+        names = unfinished(read_folder(Path(str(files(model_packages()[name]))), UNSIGNED))
+    except ModelError:  # said already
+        return
+    if names:
+        yield f"{name}: still to be written (TODO): {', '.join(names)}\n"
 
 
 def _kept(standing: Standing) -> Iterator[tuple[str, tuple[Version, ...]]]:

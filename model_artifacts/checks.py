@@ -34,6 +34,7 @@ from model_artifacts.assessment import Abstention, Assessment, Prediction
 from model_artifacts.errors import ModelError
 from model_artifacts.example_changes import Bundle, Change, disturbed, varied, without_codes, without_member
 from model_artifacts.examples import example_record
+from model_artifacts.folder import read_folder
 from model_artifacts.graph import OPTIONAL_OUTPUTS, REQUIRED_OUTPUTS
 from model_artifacts.input_description import InputDescription, describe_inputs
 from model_artifacts.inputs import Evidence
@@ -119,7 +120,7 @@ def check_name(subject: Subject) -> None:
 
 
 def check_finished(subject: Subject) -> None:
-    require_finished(subject.model.manifest)
+    require_finished(read_folder(subject.model.folder, UNSIGNED))
 
 
 def check_tables_are_listed(subject: Subject) -> None:

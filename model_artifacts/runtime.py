@@ -53,6 +53,7 @@ from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256
 from model_artifacts.population import concerned_by, unmet_criteria
 from model_artifacts.signing import Trust, release_keys
+from model_artifacts.unfinished import require_finished
 
 Interpreter = Callable[[Assessment, ModelManifest], Finding]
 
@@ -88,7 +89,7 @@ class ReleasedModel:
         Without `trust`, Bedside's own key must vouch for it.
 
         Raises:
-            ManifestError: the manifest is unreadable or contradicts itself.
+            ManifestError: the manifest is unreadable, contradicts itself, or is signed and not written to its end.
             ArtifactError: nobody whom `trust` names vouches for it, a file is missing or altered, or the graph is not what the
                 manifest declares.
         """
@@ -96,6 +97,8 @@ class ReleasedModel:
         place = code if folder is None else folder
         name = package.rpartition(".")[2]
         found = read_folder(place, release_keys() if trust is None else trust, name)  # (1) (2) (3)
+        if found.signed is not None:
+            require_finished(found)
         manifest, session = found.manifest, open_graph(found)
         inputs = importlib.import_module(f"{package}.inputs").INPUTS
         _check_essential(manifest, inputs)  # (5)

@@ -1,6 +1,7 @@
 """What a model's author has still to write: members of the manifest that say TODO, as `bedside model new` leaves them.
 
-A model with such a text can be trained, listed and looked at, and is neither verified nor served.
+What else the card says (metrics.json) counts too. A model with such a text can be trained and looked at; it is not signed, and
+if somebody signs it all the same, not served.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from typing import Any
 import msgspec
 
 from model_artifacts.errors import ManifestError
-from model_artifacts.manifest import ModelManifest
+from model_artifacts.folder import CARD_FILE, ModelFolder
 
 _TODO = re.compile(r"\bTODO\b")
 
 
-def require_finished(manifest: ModelManifest) -> None:
+def require_finished(folder: ModelFolder) -> None:
     """Returns if nothing is left to write.
 
     Raises:
-        ManifestError: it names every member that still says TODO.
+        ManifestError: it names what still says TODO.
     """
-    names = unfinished(manifest)
+    names, model_id = unfinished(folder), folder.manifest.id
     if names:
-        message = f"manifest of {manifest.id} is unfinished: still to be written: {', '.join(names)}"
-        raise ManifestError(message, model_id=manifest.id)
+        message = f"model {model_id} is unfinished, still to be written (TODO): {', '.join(names)}"
+        raise ManifestError(message, model_id=model_id)
 
 
-def unfinished(manifest: ModelManifest) -> tuple[str, ...]:
-    """The members that still say TODO, by where they stand: "intended_use.limits[0]"."""
-    return tuple(_marked(msgspec.to_builtins(manifest), ""))
+def unfinished(folder: ModelFolder) -> tuple[str, ...]:
+    """What still says TODO: members of the manifest by where they stand ("intended_use.limits[0]"), else the card."""
+    card = folder.contents.get(CARD_FILE, b"").decode(errors="replace")
+    return tuple(_marked(msgspec.to_builtins(folder.manifest), "")) or ((CARD_FILE,) if _TODO.search(card) else ())
 
 
 def _marked(value: Any, place: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from model_artifacts.errors import ArtifactError
 from model_artifacts.folder import read_folder
 from model_artifacts.signing import SIGNATURE_FILE, UNSIGNED
+from model_artifacts.unfinished import require_finished
 
 try:
     from model_signing import signing
@@ -25,11 +26,12 @@ def sign_folder(folder: Path, private_key: Path, password: str | None = None) ->
 
     Raises:
         ArtifactError: `model-signing` isn't installed, the key can't be used, or a file isn't as the manifest says.
-        ManifestError: the manifest is unreadable or contradicts itself.
+        ManifestError: the manifest is unreadable, contradicts itself, or isn't written to its end.
     """
     if signing is None:
         raise ArtifactError("signing needs the package model-signing: pip install 'bedside[train]'")
     model = read_folder(folder, UNSIGNED)
+    require_finished(model)
     with tempfile.TemporaryDirectory() as place:
         # It signs whole folders: one with just these files, called as the model is.
         staged, made = Path(place) / model.manifest.id, Path(place) / SIGNATURE_FILE

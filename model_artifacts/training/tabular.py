@@ -149,17 +149,25 @@ def middle_patient(rows: Rows, rarely: float = 0.5) -> dict[str, BaselineValue]:
     }
 
 
-def release(package: str, rows: Rows, metrics: Metrics, texts: Mapping[str, str], sign_key: Path | None = None) -> None:
+def release(
+    package: str,
+    rows: Rows,
+    metrics: Metrics,
+    texts: Mapping[str, str],
+    sign_key: Path | None = None,
+    baseline: Mapping[str, BaselineValue] | None = None,
+) -> None:
     """Writes manifest, metrics, the examples' answers, card and signature into the folder of `package`; its graph is there.
 
-    `texts` are further marks of the template. Without a key the folder is left unsigned, and no service runs it.
+    `texts` are further marks of the template; without `baseline` it is `middle_patient`. Without a key the folder is left
+    unsigned, and no service runs it.
 
     Raises:
         ValueError: `inputs.py` has other inputs than the rows.
         ArtifactError: as `finish_release`.
     """
     folder = Path(str(files(package)))
-    fill_template(folder, {**_marks(folder, middle_patient(rows)), **texts})
+    fill_template(folder, {**_marks(folder, middle_patient(rows) if baseline is None else baseline), **texts})
     model = ReleasedModel.load(package, UNSIGNED)
     names = [item.name for item in describe_inputs(model.inputs)]
     if names != list(rows.names):
