@@ -17,18 +17,19 @@ from typing import Any
 
 from bedside.config import Config, ConfigError
 from bedside.environment import now, read_config
-from bedside.offered import model_trust
 from bedside.site_evaluation.cohort import GROUPINGS, Evaluation
 from bedside.site_evaluation.content import report_bytes, report_content
 from bedside.site_evaluation.labels import Labels, read_labels
 from bedside.site_evaluation.recording import record_evaluation
 from bedside.site_evaluation.report import report_html, report_markdown
+from bedside.versions.site import Site
 from fhir_adapters.bulk import read_export
 from fhir_adapters.errors import ExportError
 from model_artifacts.local_validity import REPORT
 from model_artifacts.manifest import Output
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
+from model_artifacts.versions import load_version
 
 FILES = """
 --fhir DIR: FHIR R4, as a bulk export (a file or several for each type, one resource a line) or as Bundles (a file or a line
@@ -61,6 +62,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fhir", type=Path, required=True, metavar="DIR", help="the patients, see below")
     parser.add_argument("--labels", type=Path, required=True, metavar="FILE", help="what came true, see below")
+    parser.add_argument(
+        "--candidate", type=Path, metavar="DIR", help="a signed version's folder (default: the version in force)"
+    )
     parser.add_argument("--output", metavar="NAME", help="which of the model's outputs (default: its first)")
     parser.add_argument(
         "--by", type=_groupings, default=GROUPINGS, metavar="LIST", help="groups to tell apart (default: sex,age,race)"
@@ -88,7 +92,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         ModelError: the model is not as released.
     """
     config, made_at = read_config(), now()
-    model = ReleasedModel.load(model_packages()[options.model], model_trust(config))
+    model = _model(options)
     output = _output(model, options.output)
     labels = read_labels(options.labels, output)
     content = _evaluate(model, output, options, labels, made_at)
@@ -99,6 +103,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{_summary(content)}\nreport: {folder}\n")
     digest = hashlib.sha256(report_bytes(content)).hexdigest()
     return record_evaluation(config, options.tenant, model.identity, digest)
+
+
+def _model(options: argparse.Namespace) -> ReleasedModel:
+    """The version in force, or the candidate that the installed code can run."""
+    site = Site.open(options.model)
+    if options.candidate is None:
+        return site.in_force()
+    found = site.candidate(options.candidate)
+    return load_version(site.package, options.candidate, site.trust, found.manifest_sha256)
 
 
 def _output(model: ReleasedModel, name: str | None) -> Output:

@@ -46,7 +46,7 @@ def _examples() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "case"), _examples())
 def test_cohort_answers_as_the_model_answers_its_examples(name: str, case: str, tmp_path: Path) -> None:
-    folder = model(name).folder / "examples" / case
+    folder = model(name).code / "examples" / case
     expected: dict[str, Any] = json.loads((folder / "expected.json").read_text())
     bundle = json.loads((folder / "record.json").read_text())
     (tmp_path / "record.json").write_text(json.dumps(bundle))
@@ -122,7 +122,7 @@ def test_cohort_leaves_out_what_the_data_do_not_hold(tmp_path: Path) -> None:
 
 def _warfarin(tmp_path: Path, **changes: object) -> tuple[str, datetime, str]:
     """An example with its draft changed: patient, moment and the draft's id."""
-    folder = model("warfarin_dose").folder / "examples" / "genotypes-known"
+    folder = model("warfarin_dose").code / "examples" / "genotypes-known"
     expected = json.loads((folder / "expected.json").read_text())
     resources = [entry["resource"] for entry in json.loads((folder / "record.json").read_text())["entry"]]
     [draft] = [item for item in resources if item.get("status") == "draft"]
@@ -144,7 +144,7 @@ def test_cohort_takes_an_order_of_then_for_the_draft_it_was(tmp_path: Path) -> N
 
 def test_cohort_takes_no_silence_for_no_where_a_kind_is_missing_altogether(tmp_path: Path) -> None:
     """Without any Condition in the export nobody may conclude that there was no known cardiovascular disease."""
-    folder = model("prevent_cvd").folder / "examples" / "published-example"
+    folder = model("prevent_cvd").code / "examples" / "published-example"
     expected = json.loads((folder / "expected.json").read_text())
     resources = [entry["resource"] for entry in json.loads((folder / "record.json").read_text())["entry"]]
     label = Label(2, expected["patient"], datetime.fromisoformat(expected["as_of"]), 1.0)

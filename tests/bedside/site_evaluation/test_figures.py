@@ -1,43 +1,16 @@
 """The figures of a site: right where they are given, and not given where they would tell of few."""
 
-from collections import Counter
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bedside.site_evaluation.cohort import Cohort, Counts
 from bedside.site_evaluation.figures import hidden_cells, site_figures, wilson
 from model_artifacts.manifest import ModelManifest, Output
-from tests.bedside.site_evaluation.wards import model
+from tests.bedside.site_evaluation.wards import calibrated, cohort_of, model
 
 BY = ("sex", "age", "race")
-
-
-def _cohort(value: Any, outcome: Any, **changes: Any) -> Cohort:
-    n = len(value)
-    same = tuple("female" if place % 2 else "male" for place in range(n))
-    empty = np.full(n, np.nan)
-    columns = {
-        "low": empty,
-        "high": empty,
-        "patient": np.arange(n),
-        "outcome_sets": ("either",) * n,
-        "groups": {"sex": same, "age": ("45–64",) * n, "race": ("not recorded",) * n},
-        "inputs": ("pH",),
-        "missing": np.arange(n)[:, None] % 4 == 0,
-        "counts": Counts(n, n, Counter()),
-    }
-    return Cohort(np.asarray(value, dtype=float), np.asarray(outcome, dtype=float), **columns | changes)
-
-
-def _calibrated(n: int = 1200) -> tuple[Any, Any]:
-    generator = np.random.default_rng(3)
-    risk = generator.beta(1.2, 5, n)
-    return risk, generator.random(n) < risk
 
 
 def _icu() -> tuple[ModelManifest, Output]:
@@ -51,8 +24,8 @@ def _warfarin() -> tuple[ModelManifest, Output]:
 
 
 def test_figures_of_risks_are_the_reference_implementations() -> None:
-    risk, outcome = _calibrated()
-    found = site_figures(_cohort(risk, outcome), *_icu(), BY)["measures"]
+    risk, outcome = calibrated()
+    found = site_figures(cohort_of(risk, outcome), *_icu(), BY)["measures"]
     assert found["auroc"]["estimate"] == pytest.approx(roc_auc_score(outcome, risk), rel=1e-5)
     assert found["auprc"]["estimate"] == pytest.approx(average_precision_score(outcome, risk), rel=1e-5)
     assert found["brier"]["estimate"] == pytest.approx(np.mean((risk - outcome) ** 2), rel=1e-5)
@@ -61,25 +34,25 @@ def test_figures_of_risks_are_the_reference_implementations() -> None:
 
 
 def test_figures_see_risks_that_are_twice_too_high() -> None:
-    risk, outcome = _calibrated()
-    found = site_figures(_cohort(np.minimum(2 * risk, 0.99), outcome), *_icu(), ())["measures"]
+    risk, outcome = calibrated()
+    found = site_figures(cohort_of(np.minimum(2 * risk, 0.99), outcome), *_icu(), ())["measures"]
     assert found["observed_to_expected"]["high"] < 0.6
     assert found["calibration_intercept"]["high"] < 0
 
 
 def test_figures_draw_patients_not_rows() -> None:
-    """Rows that repeat each patient ten times say no more than one row each: the interval stays as wide."""
-    risk, outcome = _calibrated(300)
-    once = site_figures(_cohort(risk, outcome), *_icu(), ())["measures"]["auroc"]
-    tenfold = _cohort(np.tile(risk, 10), np.tile(outcome, 10), patient=np.tile(np.arange(300), 10))
-    often = site_figures(tenfold, *_icu(), ())["measures"]["auroc"]
+    """Rows that repeat each patient four times say no more than one row each: the interval stays as wide."""
+    risk, outcome = calibrated(300)
+    once = site_figures(cohort_of(risk, outcome), *_icu(), ())["measures"]["auroc"]
+    fourfold = cohort_of(np.tile(risk, 4), np.tile(outcome, 4), patient=np.tile(np.arange(300), 4))
+    often = site_figures(fourfold, *_icu(), ())["measures"]["auroc"]
     assert often["high"] - often["low"] == pytest.approx(once["high"] - once["low"], rel=0.3)
 
 
 def test_figures_of_quantities_hold_error_share_and_coverage() -> None:
     truth = np.linspace(10, 60, 200)
     value = truth + np.where(np.arange(200) % 2, 3.0, -3.0)
-    cohort = _cohort(value, truth, low=value - 2.9, high=value + np.where(np.arange(200) % 4 == 0, 3.1, 2.9))
+    cohort = cohort_of(value, truth, low=value - 2.9, high=value + np.where(np.arange(200) % 4 == 0, 3.1, 2.9))
     found = site_figures(cohort, *_warfarin(), ())
     measures = found["measures"]
     assert measures["mean_absolute_error"]["estimate"] == pytest.approx(3.0)
@@ -89,9 +62,9 @@ def test_figures_of_quantities_hold_error_share_and_coverage() -> None:
 
 
 def test_figures_of_bands_count_who_had_the_event() -> None:
-    risk, outcome = _calibrated()
+    risk, outcome = calibrated()
     manifest, output = _icu()
-    rows = site_figures(_cohort(risk, outcome), manifest, output, ())["bands"]
+    rows = site_figures(cohort_of(risk, outcome), manifest, output, ())["bands"]
     codes = np.array([manifest.band(value).code for value in risk])
     for band, row in zip(manifest.bands, rows, strict=True):
         assert row["n"] == (codes == band.code).sum()
@@ -99,31 +72,31 @@ def test_figures_of_bands_count_who_had_the_event() -> None:
 
 
 def test_figures_of_the_prediction_set_are_what_came_true() -> None:
-    risk, outcome = _calibrated(400)
+    risk, outcome = calibrated(400)
     sets = tuple("event" if place % 2 else "no event" for place in range(400))
-    found = site_figures(_cohort(risk, outcome, outcome_sets=sets), *_icu(), ())["conformal"]
+    found = site_figures(cohort_of(risk, outcome, outcome_sets=sets), *_icu(), ())["conformal"]
     held = [bool(outcome[place]) == (name == "event") for place, name in enumerate(sets)]
     assert found["coverage"]["estimate"] == pytest.approx(np.mean(held), rel=1e-5)
 
 
 def test_figures_say_nothing_of_fewer_than_ten_people() -> None:
-    risk, outcome = _calibrated(9)
-    assert site_figures(_cohort(risk, outcome), *_icu(), BY) == {}
+    risk, outcome = calibrated(9)
+    assert site_figures(cohort_of(risk, outcome), *_icu(), BY) == {}
 
 
 def test_figures_say_nothing_of_risks_with_fewer_than_ten_events() -> None:
-    risk, _ = _calibrated(200)
-    found = site_figures(_cohort(risk, np.arange(200) < 9), *_icu(), BY)
+    risk, _ = calibrated(200)
+    found = site_figures(cohort_of(risk, np.arange(200) < 9), *_icu(), BY)
     assert found["measures"] == {}
     assert found["reliability"] == []
     assert all("withheld" in row for row in found["subgroups"])
 
 
 def test_figures_withhold_a_second_group_where_one_could_be_reckoned() -> None:
-    risk, outcome = _calibrated(600)
+    risk, outcome = calibrated(600)
     ages = ("under 18",) * 5 + ("18–44",) * 100 + ("45–64",) * 200 + ("65–79",) * 295
     groups = {"sex": ages, "age": ages, "race": ages}
-    rows = site_figures(_cohort(risk, outcome, groups=groups), *_icu(), ("age",))["subgroups"]
+    rows = site_figures(cohort_of(risk, outcome, groups=groups), *_icu(), ("age",))["subgroups"]
     assert {row["group"]: row["n"] for row in rows if "withheld" in row} == {"under 18": None, "18–44": None}
     assert {row["n"] for row in rows if "withheld" not in row} == {200, 295}
 

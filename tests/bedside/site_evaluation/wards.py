@@ -3,12 +3,16 @@
 import copy
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bedside.site_evaluation.cohort import Cohort, Counts
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from tests.model_artifacts.icu_mortality.stays import ADMITTED, STAYS, bundle_of
@@ -86,3 +90,28 @@ def later(resources: Sequence[Resource], as_of: datetime, *, offset: timedelta, 
         }
         changed.append(item | new)
     return changed
+
+
+def cohort_of(value: Any, outcome: Any, **changes: Any) -> Cohort:
+    """Answers and outcomes, half of them men, as the model's asking would give them."""
+    n = len(value)
+    same = tuple("female" if place % 2 else "male" for place in range(n))
+    empty = np.full(n, np.nan)
+    columns = {
+        "low": empty,
+        "high": empty,
+        "patient": np.arange(n),
+        "outcome_sets": ("either",) * n,
+        "groups": {"sex": same, "age": ("45–64",) * n, "race": ("not recorded",) * n},
+        "inputs": ("pH",),
+        "missing": np.arange(n)[:, None] % 4 == 0,
+        "counts": Counts(n, n, Counter()),
+    }
+    return Cohort(np.asarray(value, dtype=float), np.asarray(outcome, dtype=float), **columns | changes)
+
+
+def calibrated(n: int = 700) -> tuple[Any, Any]:
+    """Risks, and outcomes that come true as often as they say."""
+    generator = np.random.default_rng(3)
+    risk = generator.beta(1.2, 5, n)
+    return risk, generator.random(n) < risk
