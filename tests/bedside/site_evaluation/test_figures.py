@@ -36,7 +36,7 @@ def test_figures_of_risks_are_the_reference_implementations() -> None:
 def test_figures_see_risks_that_are_twice_too_high() -> None:
     risk, outcome = calibrated()
     found = site_figures(cohort_of(np.minimum(2 * risk, 0.99), outcome), *_icu(), ())["measures"]
-    assert found["observed_to_expected"]["high"] < 0.6
+    assert found["observed_to_expected"]["high"] < 0.7
     assert found["calibration_intercept"]["high"] < 0
 
 
