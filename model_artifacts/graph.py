@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from model_artifacts.errors import ArtifactError
+from model_artifacts.errors import ArtifactError, GraphOutputError
 from model_artifacts.manifest import ModelManifest, Sha256
 from model_artifacts.occlusion import explain_by_occlusion
 
@@ -141,6 +141,12 @@ def _run_occluded(
 
     def ask(batch: Arrays) -> npt.NDArray[np.float32]:
         table = session.run([occlusion.output], dict(batch))[0]
+        wide = table.size // max(1, len(table))
+        if max(occlusion.columns) >= wide:
+            message = (
+                f"output {occlusion.output} of {manifest.id}: expected the columns {occlusion.columns}, got {wide}"
+            )
+            raise GraphOutputError(message, model_id=manifest.id)
         chosen: npt.NDArray[np.float32] = table.reshape(len(table), -1)[:, list(occlusion.columns)].astype(np.float32)
         return chosen
 

@@ -54,7 +54,7 @@ def write_examples(data: Path, examples: Path) -> None:
             "entry": [{"resource": resource} for resource in resources[: None if kept is None else 2 + kept]],
         }
         asked = {"patient": patient, "as_of": _instant(ADMITTED + timedelta(hours=hours))}
-        (folder / "record.json").write_text(json.dumps(bundle, indent=1) + "\n", encoding="utf-8")
+        (folder / "record.json").write_text(json.dumps(bundle, separators=(",", ":")) + "\n", encoding="utf-8")
         (folder / "expected.json").write_text(json.dumps(asked) + "\n", encoding="utf-8")
 
 
