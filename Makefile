@@ -29,8 +29,8 @@ bench: .venv/test      ## speed, by ratios within one run
 drill: .venv/test      ## attack the signed log: make drill DRILL="crash faults"; minutes each, all of them an hour
 	$(BIN)/python -m benchmarks.drills $(DRILL)
 
-train: .venv/train     ## make train MODEL=icu_mortality DATA=folder SIGN_KEY=file
-	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY))
+train: .venv/train     ## make train MODEL=icu_mortality DATA=folder SIGN_KEY=file FRESH=1
+	$(BIN)/python -m model_artifacts.$(MODEL).train $(if $(DATA),--data $(DATA)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY)) $(if $(FRESH),--fresh)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Bedside needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

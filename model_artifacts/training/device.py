@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]  # scikit-learn brings it
 from torch import nn
 
 THREADS = 1
@@ -45,6 +46,7 @@ def choose_device(seed: int, *, threads: int = THREADS, prefer: str = "auto") ->
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
+    threadpool_limits(threads)  # NumPy's and scikit-learn's linear algebra too
     torch.use_deterministic_algorithms(True, warn_only=True)
     if there and prefer != "cpu":
         os.environ.setdefault(

@@ -40,7 +40,7 @@ def track(
             out.write("\r" + bar(label, done, len(items), now - began) + ("\n" if last else ""))
         elif last or now - shown >= LINE_EVERY_S:
             shown = now
-            out.write(bar(label, done, len(items), now - began) + "\n")
+            out.write(bar(label, done, len(items), now - began).rstrip() + "\n")
         out.flush()
 
 

@@ -36,6 +36,7 @@ def test_progress_without_a_terminal_is_a_plain_line_now_and_then_and_at_the_end
     assert len(lines) == 4  # every 30 s, and the last
     assert "\r" not in out.getvalue()
     assert "100/100" in lines[-1]
+    assert all(line == line.rstrip() for line in lines)
 
 
 def test_progress_durations_and_bars_read_as_a_person_would_say_them():
