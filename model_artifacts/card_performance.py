@@ -220,6 +220,6 @@ def _prediction_set(conformal: Conformal) -> str:
 def monitoring(facts: Facts) -> Blocks:
     """How the model is watched in service, and how a new version comes into force."""
     return [
-        bullets(monitoring_words(facts.manifest.monitoring)),
+        bullets(monitoring_words(facts.manifest)),
         "A site measures validity and fairness on its own patients with `bedside model evaluate`: this card knows no site.",
     ]

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from model_artifacts.figures import number_words, words
 from model_artifacts.gate import GateComparison, GateRule
-from model_artifacts.manifest import Monitoring
+from model_artifacts.manifest import ModelManifest, Monitoring
+from model_artifacts.sketch import REFERENCE_FILE
 
 _JUDGED = {
     "estimate": "",
@@ -37,28 +38,43 @@ def comparison_words(comparison: GateComparison) -> str:
     return f"{metric} not {direction} than the version in force's by more than {number_words(comparison.margin)}"
 
 
-def monitoring_words(monitoring: Monitoring) -> tuple[str, ...]:
+def monitoring_words(manifest: ModelManifest) -> tuple[str, ...]:
     """How the model is watched in service and how often, a sentence each."""
+    monitoring = manifest.monitoring
+    compared = REFERENCE_FILE in manifest.files
+    events = " to ".join(map(number_words, monitoring.observed_to_expected))
+    slope = " to ".join(map(number_words, monitoring.calibration_slope))
+    outcomes = (
+        f"Where a site gives outcomes, from {monitoring.minimum_events} events on: if those that came are not {events} times "
+        f"those predicted, or the calibration slope is not {slope}, and chance doesn't explain it."
+    )
+    return (
+        "Decisions are counted, without patients' values; `bedside model drift` shows the counts and what is an alarm.",
+        _compared(monitoring) if compared else _not_compared(monitoring),
+        outcomes,
+        f"How often: {monitoring.frequency.rstrip('.') or 'not set by the model; the site decides'}.",
+    )
+
+
+def _compared(monitoring: Monitoring) -> str:
     moved, missing, unlike, abstained = map(
         number_words,
         (monitoring.psi_alarm, monitoring.missing_alarm, monitoring.novelty_alarm, monitoring.abstention_alarm),
     )
-    events = " to ".join(map(number_words, monitoring.observed_to_expected))
-    slope = " to ".join(map(number_words, monitoring.calibration_slope))
-    what = (
-        "Decisions are counted, without patients' values, and compared with the training data by `bedside model drift`."
+    return (
+        f"From {monitoring.minimum_decisions} decisions on it is an alarm if an input or output is distributed otherwise than "
+        f"in training (population stability index above {moved}), if the share without an input has changed by more than "
+        f"{missing}, if the share of patients unlike the training data has grown by more than {unlike}, or if the model "
+        f"abstains in a share above {abstained}; each only where chance doesn't explain it."
     )
-    inputs = (
-        f"From {monitoring.minimum_decisions} decisions on it is an alarm if an input or output is distributed otherwise "
-        f"(population stability index above {moved}), if the share without an input has changed by more than {missing}, if the "
-        f"share of patients unlike the training data has grown by more than {unlike}, or if the model abstains in a share "
-        f"above {abstained}."
+
+
+def _not_compared(monitoring: Monitoring) -> str:
+    return (
+        f"From {monitoring.minimum_decisions} decisions on it is an alarm if the model abstains in a share above "
+        f"{number_words(monitoring.abstention_alarm)} and chance doesn't explain it. How inputs and outputs are distributed is "
+        "shown, and compared with nothing: the model comes without a reference of its training data."
     )
-    outcomes = (
-        f"Where a site gives outcomes, from {monitoring.minimum_events} events on: if those that came are not {events} times "
-        f"those predicted, or the calibration slope is not {slope}."
-    )
-    return what, inputs, outcomes, f"How often: {monitoring.frequency or 'not set by the model; the site decides'}."
 
 
 def _metric(rule: GateRule) -> str:

@@ -122,7 +122,7 @@ def _from_inputs(spec: InputSpec) -> dict[str, Answer]:
 def _from_process(manifest: ModelManifest) -> dict[str, Answer]:
     """What the manifest binds the release and its monitoring to."""
     filled = {
-        "validity_monitoring": Answer(" ".join(monitoring_words(manifest.monitoring))),
+        "validity_monitoring": Answer(" ".join(monitoring_words(manifest))),
         "update_process": Answer(
             "No fixed frequency. A new version has a new number and new digests, and comes into force only when a person "
             "promotes it; the release gate (section “Release gate”) judges it then, and the log keeps who did what and when."

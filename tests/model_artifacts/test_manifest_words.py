@@ -1,10 +1,16 @@
 """Bounds in words: each that is set, and none that isn't."""
 
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from model_artifacts.gate import GateComparison, GateRule
-from model_artifacts.manifest import Monitoring
+from model_artifacts.manifest import Monitoring, read_manifest
 from model_artifacts.manifest_words import comparison_words, gate_rules_words, monitoring_words
+
+MANIFEST, _ = read_manifest(Path(str(files("model_artifacts.prevent_cvd"))))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +37,16 @@ def test_manifest_words_of_a_comparison_say_which_way_is_worse(higher: bool, wor
     assert text == f"AUROC not {word} than the version in force's by more than 0.0050"
 
 
+WATCHED = Monitoring(0.31, 0.22, 0.13, 0.54, 217, (0.7, 1.4), (0.6, 1.5), 23, "monthly")
+
+
+def _words(*files: str) -> str:
+    manifest = msgspec.structs.replace(MANIFEST, monitoring=WATCHED, files=dict.fromkeys(files, "0" * 64))
+    return " ".join(monitoring_words(manifest))
+
+
 def test_manifest_words_of_monitoring_hold_every_threshold() -> None:
-    text = " ".join(monitoring_words(Monitoring(0.31, 0.22, 0.13, 0.54, 217, (0.7, 1.4), (0.6, 1.5), 23, "monthly")))
+    text = _words("reference.json")
     for number in (
         "0.31",
         "0.22",
@@ -45,3 +59,10 @@ def test_manifest_words_of_monitoring_hold_every_threshold() -> None:
         "monthly",
     ):
         assert number in text
+
+
+def test_manifest_words_of_monitoring_promise_no_comparison_without_a_reference() -> None:
+    text = _words()
+    assert "compared with nothing" in text
+    assert not any(number in text for number in ("0.31", "0.22", "0.13"))
+    assert "0.54" in text

@@ -102,8 +102,10 @@ def test_source_attributes_join_the_authored_approach_to_fairness_and_the_gates_
 
 
 def test_source_attributes_say_how_validity_is_monitored_and_how_often() -> None:
-    manifest = msgspec.structs.replace(MANIFEST, monitoring=Monitoring(psi_alarm=0.31, frequency="every quarter"))
+    manifest = msgspec.structs.replace(
+        MANIFEST, monitoring=Monitoring(abstention_alarm=0.31, frequency="every quarter")
+    )
     text = source_attributes(manifest, INPUTS, ())["validity_monitoring"].text or ""
-    assert "population stability index above 0.31" in text
+    assert "abstains in a share above 0.31" in text
     assert text.endswith("How often: every quarter.")
     assert source_attributes(MANIFEST, INPUTS, ())["fairness_monitoring"].text is None
