@@ -12,20 +12,21 @@ from typing import Any
 
 from model_artifacts import source_attributes as dsi
 from model_artifacts import tripod
-from model_artifacts.metrics import read_metrics
+from model_artifacts.metrics import METRICS_FILE, read_metrics
 from model_artifacts.runtime import ReleasedModel
 
 SCHEMA = "bedside-model-card/1"
 
 
 def card_json(model: ReleasedModel) -> dict[str, Any]:
-    """The content; the digests are those that a decision's entry in the log holds.
+    """The content; the digests are those that a decision's entry in the log holds. Without `metrics.json` nothing is measured.
 
     Raises:
-        ArtifactError: `metrics.json` is missing or unreadable.
+        ArtifactError: `metrics.json` is unreadable.
         ManifestError: the manifest authors what cannot be authored.
     """
-    sections, identity = read_metrics(model.folder), model.identity
+    measured = (model.folder / METRICS_FILE).exists()
+    sections, identity = read_metrics(model.folder) if measured else (), model.identity
     attributes = dsi.source_attributes(model.manifest, model.inputs, sections)
     items = tripod.tripod_items(model.manifest, sections)
     return {

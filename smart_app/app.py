@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flask import Blueprint, Flask, Response, jsonify, render_template
+from flask import Blueprint, Flask, Response, render_template
 
 from model_artifacts.assessment import ModelIdentity
-from model_artifacts.card_json import card_json
 from model_artifacts.model_card import CARD_FILE
 from model_artifacts.runtime import ReleasedModel
 from smart_app.card_page import CardPage, render_card
@@ -69,7 +68,7 @@ def _blueprint(models: Mapping[str, ReleasedModel], rendered: Mapping[str, CardP
     def answers(model_id: str) -> Response | tuple[str, int]:
         if model_id not in models:
             return render_template("no_model.html"), 404
-        return jsonify(card_json(models[model_id]))
+        return Response(rendered[model_id].answers, mimetype="application/json")
 
     @pages.after_request
     def protect(response: Response) -> Response:

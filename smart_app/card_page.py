@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
+from model_artifacts.card_json import card_json
 from model_artifacts.card_performance import quantity_unit
 from model_artifacts.errors import ArtifactError
 from model_artifacts.metrics import METRICS_FILE
@@ -25,11 +26,15 @@ from smart_app.markdown_page import Page, render_page
 
 @dataclass(frozen=True, slots=True)
 class CardPage:
-    """The card as it was released, its digest, and the page; `plots_missing` says why there are none, where there should be."""
+    """The card as it was released, its digest, the page, and the card's answers as JSON.
+
+    `plots_missing` says why there are no plots, where there should be some.
+    """
 
     card: bytes
     sha256: str
     page: Page
+    answers: bytes
     plots_missing: str = ""
 
 
@@ -50,7 +55,8 @@ def render_card(model: ReleasedModel) -> CardPage:
         raise ArtifactError(message, model_id=model.manifest.id)
     text = card.decode()
     plots, missing = _plots(model, text)
-    return CardPage(card, sha256, render_page(text, _drawings(plots)), missing)
+    page = render_page(text, _drawings(plots))
+    return CardPage(card, sha256, page, json.dumps(card_json(model), ensure_ascii=False).encode(), missing)
 
 
 def standalone_page(model: ReleasedModel) -> str:

@@ -1,5 +1,7 @@
 """`bedside model`: list, verify, card and sign, on the models that are installed."""
 
+import hashlib
+import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +15,7 @@ from model_artifacts.folder import read_folder
 from model_artifacts.model_card import model_card
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
+from model_artifacts.source_attributes import ATTRIBUTES
 from tests.model_artifacts.signer import Signer
 
 
@@ -146,3 +149,28 @@ def test_model_commands_sign_with_no_key_of_another_kind(
     assert main(["model", "sign", "prevent_cvd", "--key", str(private_key)]) == 2
     assert "expected a P-256 private key as PEM text" in capsys.readouterr().err
     assert (copy / "model.sig").read_bytes() == released
+
+
+def test_model_commands_print_the_card_as_a_page_with_its_plots(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "card", "prevent_cvd", "--format", "html"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("<!doctype html>")
+    assert "<svg" in page
+    assert hashlib.sha256((copy / "MODEL_CARD.md").read_bytes()).hexdigest() in page
+
+
+def test_model_commands_print_the_cards_answers_as_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "card", "prevent_cvd", "--format", "json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert answers["card_sha256"] == hashlib.sha256((copy / "MODEL_CARD.md").read_bytes()).hexdigest()
+    assert list(answers["hti1-dsi-31"]) == list(ATTRIBUTES)
+    assert all(
+        answer["text"] if answer["status"] == "available" else answer["reason"]
+        for answer in (*answers["hti1-dsi-31"].values(), *answers["tripod-ai"].values())
+    )
+
+
+def test_model_commands_do_not_write_and_convert_at_once(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["model", "card", "prevent_cvd", "--write", "--format", "json"])
+    assert "not allowed with argument --write" in capsys.readouterr().err
