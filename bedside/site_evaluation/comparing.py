@@ -24,6 +24,7 @@ _OFF = {
     "observed_to_expected": ("risks are too high here", "risks are too low here"),
     "bias": ("estimates are too low here", "estimates are too high here"),
 }
+_LOWER_IS_BETTER = frozenset({"brier", "mean_absolute_error", "false_negative_rate", "interval_width"})
 _BY_PREVALENCE = frozenset({"auprc", "brier"})
 
 Estimate = Mapping[str, float]
@@ -86,7 +87,11 @@ def _verdict(name: str, site: Estimate, released: Estimate | None) -> tuple[Verd
     if site["low"] <= released["high"] and released["low"] <= site["high"]:
         return "unclear", "the released figure lies outside this site's interval, and the intervals overlap" + note
     direction: Verdict = "lower" if site["estimate"] < released["estimate"] else "higher"
-    return direction, f"not compatible: {direction} here than released, and the intervals don't overlap" + note
+    judged = "worse" if (direction == "higher") == (name in _LOWER_IS_BETTER) else "better"
+    return (
+        direction,
+        f"not compatible: {direction} here than released, which is {judged}; the intervals don't overlap" + note,
+    )
 
 
 def _against_ideal(name: str, site: Estimate) -> tuple[Verdict, str]:

@@ -64,6 +64,7 @@ def site_figures(cohort: Cohort, manifest: ModelManifest, output: Output, by: Se
     sections["reliability"] = _quantity_reliability(cohort) if output.unit else _risk_reliability(cohort)
     if _is_banded(manifest, output):
         sections["bands"] = _bands(cohort, manifest)
+        sections["alert_from"] = manifest.bands[1].at_least
     if any(cohort.outcome_sets) and manifest.uncertainty.conformal is not None:
         sections["conformal"] = _conformal(cohort, manifest.uncertainty.conformal.coverage)
     sections["subgroups"] = [row for name in by for row in _subgroups(cohort, manifest, output, name)]
@@ -243,9 +244,14 @@ def _conformal(cohort: Cohort, nominal: float) -> Figures:
     return {"nominal": nominal, **shares, "both_outcomes_in_the_set": _short(both)}
 
 
+def _by_name(group: str) -> tuple[bool, bool, str]:
+    """In their order: the youngest first, whom nothing is recorded of last."""
+    return group.startswith("not "), not group.startswith("under "), group
+
+
 def _subgroups(cohort: Cohort, manifest: ModelManifest, output: Output, name: str) -> Iterator[Figures]:
     column = np.array(cohort.groups[name])
-    found = sorted(set(cohort.groups[name]), key=lambda group: (group.startswith("not "), group))
+    found = sorted(set(cohort.groups[name]), key=_by_name)
     rows = {group: np.flatnonzero(column == group) for group in found}
     events = {group: int(cohort.outcome[part].sum()) for group, part in rows.items()}
     people = {group: (len(part), len(part) // 2 if output.unit else events[group]) for group, part in rows.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from bedside.site_evaluation.comparing import FEWEST
 from model_artifacts.figures import number_words, words
+from model_artifacts.finding import percent
 from model_artifacts.local_validity import compared_table, estimate_words
 from model_artifacts.metric_tables import bullets, table
 from model_artifacts.plots import plots_of
@@ -16,6 +17,11 @@ from smart_app.markdown_page import render_page
 
 Content = Mapping[str, Any]
 _FEW = "fewer than 10"
+_PLOTS_BEFORE = '<h2 id="what-the-data-were">'
+# By group: who is told apart worse, for whom risks are off, who is overlooked. The tables hold the other figures.
+_DRAWN = frozenset(
+    {"auroc", "calibration_intercept", "false_negative_rate", "mean_absolute_error", "bias", "interval_coverage"}
+)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -34,17 +40,22 @@ def report_html(content: Content) -> str:
         for plot in plots_of(_drawable(content), content["model"]["unit"])
     )
     drawn = f'<h2 id="plots">Plots</h2>{plots}' if plots else ""
+    body = page.body.replace(_PLOTS_BEFORE, drawn + _PLOTS_BEFORE)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_POLICY)}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-        f'<style>\n{style}\n</style>\n</head>\n<body>\n<main id="main">\n<article>\n{page.lead}{drawn}{page.body}</article>\n'
+        f'<style>\n{style}\n</style>\n</head>\n<body>\n<main id="main">\n<article>\n{page.lead}{body}</article>\n'
         "</main>\n</body>\n</html>\n"
     )
 
 
 def _drawable(content: Content) -> dict[str, Any]:
-    groups = [row for row in content.get("subgroups", ()) if "withheld" not in row]
+    groups = [
+        {name: value for name, value in row.items() if not isinstance(value, dict) or name in _DRAWN}
+        for row in content.get("subgroups", ())
+        if "withheld" not in row
+    ]
     drawn = {"reliability": content.get("reliability"), "subgroups": groups}
     return {name: rows for name, rows in drawn.items() if rows}
 
@@ -111,7 +122,7 @@ def _tables(content: Content) -> Iterator[str]:
     if content.get("bands"):
         yield "## The bands on the card"
         rows = [
-            (row["band"], _count(row["n"]), estimate_words(row["observed"]) if "observed" in row else "withheld")
+            (row["band"], _told(row["n"]), estimate_words(row["observed"]) if "observed" in row else "withheld")
             for row in content["bands"]
         ]
         yield table(("Estimate", "Answers", "Share who had the event (95 % interval)"), rows)
@@ -124,6 +135,8 @@ def _tables(content: Content) -> Iterator[str]:
     if content.get("subgroups"):
         yield "## By group"
         yield from _subgroups(content["subgroups"])
+        if "alert_from" in content:
+            yield f"False negatives had the event with an estimate below {percent(content['alert_from'])}, in the first band."
     if content.get("missing_inputs"):
         yield "## Inputs that were missing"
         yield table(
@@ -164,7 +177,7 @@ def _subgroups(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         told = [
             (
                 row["group"],
-                _count(row["n"]),
+                _told(row["n"]),
                 *(
                     estimate_words(row[name]) if name in row else "withheld" if "withheld" in row else "–"
                     for name in names
@@ -211,6 +224,11 @@ def _digests(content: Content) -> list[tuple[str, str]]:
 
 def _count(n: int | None) -> str:
     return _FEW if n is None else str(n)
+
+
+def _told(n: int | None) -> str:
+    """Of a group; it may be withheld for being few, or because it would give away another one that is."""
+    return "withheld" if n is None else str(n)
 
 
 def _share(share: float | None) -> str:

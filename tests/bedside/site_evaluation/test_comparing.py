@@ -33,6 +33,14 @@ def test_comparing_says_whether_the_interval_is_compatible(site: dict[str, float
     assert _verdict("auroc", site)[0] == verdict
 
 
+def test_comparing_says_whether_a_difference_is_for_the_better() -> None:
+    """Of an error less is better, of a share that is right more."""
+    released = {name: _figure(0.5, 0.49, 0.51) for name in ("auroc", "brier")}
+    rows = compare(dict.fromkeys(released, _figure(0.3, 0.2, 0.4)), released, 100, 200)
+    assert ["worse" in row["words"] for row in rows] == [True, False]
+    assert ["better" in row["words"] for row in rows] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("events", "people", "words"),
     [

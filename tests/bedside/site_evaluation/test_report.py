@@ -75,7 +75,8 @@ def test_report_says_in_words_what_the_figures_are(risk: dict[str, Any]) -> None
 def test_report_draws_its_plots_inside_the_page(risk: dict[str, Any]) -> None:
     page = report_html(risk)
     drawings = ["<svg" + part.partition("</svg>")[0] + "</svg>" for part in page.split("<svg")[1:]]
-    assert len(drawings) >= 2
+    assert len(drawings) == 4  # the curve, and three figures by group
+    assert page.index("<svg") > page.index('id="by-group"')
     for drawing in drawings:
         assert ET.fromstring(drawing).find(".//*") is not None
     assert "default-src &#x27;none&#x27;" in page
