@@ -169,7 +169,7 @@ def _try_out(site: Site, candidate: ModelFolder) -> Tried:
     """
     in_force = site.in_force()
     if candidate.manifest_sha256 == in_force.identity.manifest_sha256:
-        message = f"version {candidate.manifest.version} of model {site.name} is the one in force"
+        message = f"version {candidate.manifest.version} of model {site.name} has the manifest of the one in force"
         raise UnfitError(message, model_id=site.name, code="in-force")
     site.store.keep(candidate)
     model = site.stored(candidate.manifest_sha256)
