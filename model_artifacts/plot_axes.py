@@ -10,6 +10,7 @@ To extend: another mark is a function that returns one SVG element.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,6 +23,8 @@ _LETTER_WIDTH = 6.2  # of a sans-serif letter of this size, on average; generous
 _FAINT = 'stroke="currentColor" stroke-opacity=".18"'
 _SMALLEST = 1e-9  # below it, relative to their size, numbers are drawn as one
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 5")
+
+_NOT_IN_ID = re.compile(r"[^a-z0-9]+")
 
 Point = tuple[float, float]
 
@@ -178,7 +181,8 @@ LEGEND_LINE = 18
 
 def svg(key: str, title: str, summary: str, height: float, marks: Iterable[str]) -> str:
     """The plot as one SVG element: named by its title, described by its summary; `key` makes its ids."""
-    ids = f"{key}-title", f"{key}-desc"
+    plain = _NOT_IN_ID.sub("-", key.lower())
+    ids = f"{plain}-title", f"{plain}-desc"
     return (
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
         f'aria-labelledby="{ids[0]}" aria-describedby="{ids[1]}" font-size="{LETTER}" fill="currentColor">'

@@ -274,14 +274,19 @@ def test_pages_draw_nothing_from_other_figures_than_the_cards(tmp_path: Path, me
 
 def test_pages_never_turn_a_figures_label_into_markup(tmp_path: Path) -> None:
     hostile = '</svg><script>alert(1)</script>" onload="x'
-    content = {"attributions": [{"input": "a", "label": hostile, "mean_absolute": 0.1}]}
+    figure = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    content = {
+        "attributions": [{"input": "a", "label": hostile, "mean_absolute": 0.1}],
+        "subgroups": [{"by": hostile, "group": name, "n": 9, hostile: figure} for name in ("one", "other")],
+        "risk_coverage": [{"coverage": 1.0, hostile: 0.1}, {"coverage": 0.5, hostile: 0.2}],
+    }
     (tmp_path / METRICS_FILE).write_text(json.dumps(content))
     model = replace(MODEL, folder=tmp_path)
     card = model_card(model).encode()
     (tmp_path / "MODEL_CARD.md").write_bytes(card)
     digest = Sha256(hashlib.sha256(card).hexdigest())
     body = render_card(replace(model, identity=replace(model.identity, card_sha256=digest))).page.body
-    assert "<svg" in body
+    assert body.count("<svg") == 3
     assert "<script" not in body
     assert not any(name.startswith("on") for element in _Reader(body).elements for name in element.attributes)
 
