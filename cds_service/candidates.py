@@ -21,6 +21,7 @@ log = logging.getLogger("bedside.candidates")
 
 WAITING = 64  # each holds one patient's record, a few MB at most
 STOP_WITHIN_S = 5.0
+LOOK_EVERY_S = 0.1  # whether the process ends
 
 
 class Candidates(Protocol):
@@ -43,7 +44,7 @@ class CandidateRuns:
 
     def __init__(self, models: Mapping[str, ReleasedModel]) -> None:
         self._models = dict(models)
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[Callable[[], None]] = queue.Queue(WAITING)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="candidates", daemon=True)
 
@@ -64,12 +65,10 @@ class CandidateRuns:
     def close(self) -> None:
         """Takes no more, and finishes what waits, within `STOP_WITHIN_S`."""
         self._stopped.set()
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            log.warning("shadow runs left out", extra={"why": "the process ends"})
         if self._thread.is_alive():
             self._thread.join(STOP_WITHIN_S)
+        if self._thread.is_alive():
+            log.warning("shadow runs left out", extra={"why": "the process ends"})
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
@@ -82,7 +81,7 @@ class CandidateRuns:
         """The next one to do; None when the process ends and none waits."""
         while not (self._stopped.is_set() and self._queue.empty()):
             try:
-                return self._queue.get(timeout=0.2)
+                return self._queue.get(timeout=LOOK_EVERY_S)
             except queue.Empty:
                 continue
         return None
