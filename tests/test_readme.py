@@ -72,3 +72,18 @@ def test_readme_figures_of_warfarin_dose_are_those_of_its_evaluation() -> None:
         f"recorded as Black {black['estimate']:.1f}"
     )
     assert words in README
+
+
+def test_readme_of_the_worked_example_and_the_guide_give_the_figures_of_its_evaluation() -> None:
+    example = ROOT / "examples" / "bring-your-own" / "bedside-long-stay"
+    metrics = json.loads((example / "src" / "bedside_long_stay" / "metrics.json").read_text())
+    auroc, more = metrics["model"]["auroc"], metrics["difference"]["logistic_regression"]["auroc"]["estimate"]
+    guide = " ".join((ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8").split())
+    readme = " ".join((example / "README.md").read_text(encoding="utf-8").split())
+    interval = f"(95 % interval {auroc['low']:.3f}–{auroc['high']:.3f})"
+    assert f"On {metrics['cohort']['rows']:,} stays AUROC {auroc['estimate']:.3f} {interval}" in guide
+    assert f"{more:.3f} above logistic regression" in guide
+    assert f"AUROC {auroc['estimate']:.3f}, {more:.3f} above logistic regression" in readme
+    rows = metrics["explanation"]["rows_of_the_graph_at_most"]
+    assert f"at most {rows} rows" in guide
+    assert f"at most {rows} rows" in readme
