@@ -3,11 +3,13 @@
     {"schema": "bedside-model-card/1", "model": {"id": …, "version": …, "sha256": …, "manifest_sha256": …},
      "card_sha256": …, "hti1-dsi-31": {31 keys}, "tripod-ai": {52 keys}}
 
-where each answer is {"status": "available", "text": …} or {"status": "not-available", "reason": …}.
+where each answer is {"status": "available", "text": …} or {"status": "not-available", "reason": …}. `card_schema` says the same
+as JSON Schema (2020-12); it is kept in docs/model-card.schema.json, where a test holds it to this module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from model_artifacts import source_attributes as dsi
@@ -42,3 +44,34 @@ def card_json(model: ReleasedModel) -> dict[str, Any]:
         dsi.SCHEMA: {key: answer.to_json() for key, answer in attributes.items()},
         tripod.SCHEMA: {key: answer.to_json() for key, answer in items.items()},
     }
+
+
+def card_schema() -> dict[str, Any]:
+    """The JSON Schema of what `card_json` gives: exactly these keys, each answered or openly not."""
+    digest = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    text = {"type": "string", "minLength": 1}
+    model = {"id": text, "version": text, "title": text, "sha256": digest, "manifest_sha256": digest}
+    answered = {"status": {"const": "available"}, "text": text}
+    empty = {"status": {"const": "not-available"}, "reason": text}
+    answer = {"oneOf": [_object(answered), _object(empty)]}
+    members = {
+        "schema": {"const": SCHEMA},
+        "model": _object(model),
+        "card_sha256": digest,
+        dsi.SCHEMA: _keyed(dsi.ATTRIBUTES),
+        tripod.SCHEMA: _keyed(tripod.ITEMS),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bedside model card, answers",
+        **_object(members),
+        "$defs": {"answer": answer},
+    }
+
+
+def _object(members: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+
+
+def _keyed(keys: Iterable[str]) -> dict[str, Any]:
+    return _object({key: {"$ref": "#/$defs/answer"} for key in keys})

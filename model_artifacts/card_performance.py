@@ -68,12 +68,12 @@ def in_short(facts: Facts) -> Blocks:
         "none": manifest.uncertainty.text,
     }[manifest.uncertainty.kind]
     lines = [
-        f"Gives: {manifest.outputs[0].label}, {of_what}. It {manifest.intended_use.role} a decision and never makes it.",
-        f"For: {manifest.population.text}.",
-        f"Not for: {'; '.join(_uncapitalised(text) for text in manifest.intended_use.out_of_scope)}.",
-        f"How good: {_how_good(facts)}",
-        f"Where it is least good: {_least_good(facts)}",
-        f"How sure: {sureness}",
+        f"**Gives:** {manifest.outputs[0].label}, {of_what}. It {manifest.intended_use.role} a decision and never makes it.",
+        f"**For:** {manifest.population.text}.",
+        f"**Not for:** {'; '.join(_uncapitalised(text) for text in manifest.intended_use.out_of_scope)}.",
+        f"**How good:** {_how_good(facts)}",
+        f"**Where it is least good:** {_least_good(facts)}",
+        f"**How sure:** {sureness}",
     ]
     return [bullets(lines)]
 
@@ -92,7 +92,7 @@ def _how_good(facts: Facts) -> str:
     models = [(column, cell) for column, cell in zip(grid.columns, cells, strict=True) if " minus " not in column]
     told = "; ".join(f"{column} {cell_words(cell)}" for column, cell in models)
     unit = f" in {facts.unit}" if facts.unit and name in _IN_THE_UNIT else ""
-    meaning = f" {name}: {_MEANINGS[name]}." if name in _MEANINGS else ""
+    meaning = f" {capitalised(name)}: {_MEANINGS[name]}." if name in _MEANINGS else ""
     return f"{name}{unit}, on data that the fit never saw: {told}. In brackets: 95 % interval.{meaning}"
 
 

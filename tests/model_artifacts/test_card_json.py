@@ -1,9 +1,12 @@
 """The card for machines: exact keys, each answered or openly not, and digests that lead back to the log."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from model_artifacts.card_json import card_json
+from model_artifacts.card_json import card_json, card_schema
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.source_attributes import ATTRIBUTES
 from model_artifacts.tripod import ITEMS
@@ -33,3 +36,42 @@ def test_card_json_without_metrics_claims_no_figure(tmp_path: Path) -> None:
     assert attributes["validity_same_source"] == {"status": "not-available", "reason": "it was not measured"}
     assert attributes["fairness_same_source"]["status"] == "not-available"
     assert "0.8" in card_json(MODEL)["hti1-dsi-31"]["validity_same_source"]["text"]
+
+
+def _holds(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether the value is what the schema says, for the words that our schema uses."""
+    if "$ref" in schema:
+        return _holds(value, card_schema()["$defs"]["answer"])
+    if "oneOf" in schema:
+        return sum(_holds(value, one) for one in schema["oneOf"]) == 1
+    if "const" in schema:
+        return bool(value == schema["const"])
+    if schema["type"] == "string":
+        return (
+            isinstance(value, str)
+            and len(value) >= schema.get("minLength", 0)
+            and bool(re.search(schema.get("pattern", ""), value))
+        )
+    members = schema["properties"]
+    return (
+        isinstance(value, dict)
+        and value.keys() == members.keys() == set(schema["required"])
+        and all(_holds(value[key], members[key]) for key in members)
+    )
+
+
+def test_card_json_is_what_its_schema_says() -> None:
+    content = card_json(MODEL)
+    assert _holds(content, card_schema())
+    without = {key: answer for key, answer in content["hti1-dsi-31"].items() if key != "funding"}
+    for wrong in (
+        without,
+        {**without, "colour": content["hti1-dsi-31"]["funding"]},
+        {**without, "funding": {"status": "not-available", "reason": ""}},
+    ):
+        assert not _holds({**content, "hti1-dsi-31": wrong}, card_schema())
+
+
+def test_card_json_schema_in_the_docs_is_this_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "model-card.schema.json").read_text(encoding="utf-8")
+    assert json.loads(text) == card_schema()

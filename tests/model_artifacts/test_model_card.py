@@ -128,7 +128,7 @@ def test_model_card_says_in_which_group_the_model_is_least_good(tmp_path: Path) 
         for name, value in (("female", 0.9), ("male", 0.71))
     ]
     text = _section(_card(tmp_path, {"subgroups": groups}), "In short")
-    assert "Where it is least good: sex male, AUROC 0.71 (0.71 to 0.71)" in text
+    assert "**Where it is least good:** sex male, AUROC 0.71 (0.71 to 0.71)" in text
 
 
 def test_model_card_explains_the_figures_it_shows_and_no_others(tmp_path: Path) -> None:
