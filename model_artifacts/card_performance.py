@@ -148,6 +148,7 @@ _MEANINGS: Mapping[str, str] = {
     "within 20 percent": "share of people whose estimate lies within 20 % of what they needed",
     "bias": "estimate minus what was needed, on average: below 0 the estimates are too low on the whole",
     "coverage": "share of people whose interval held what they needed",
+    "interval coverage": "share of people whose interval held what they needed",
     "mean width": "upper minus lower end of the interval, on average",
 }
 _IN_THE_UNIT = {"mean absolute error", "bias", "mean width"}

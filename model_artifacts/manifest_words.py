@@ -11,8 +11,8 @@ from model_artifacts.sketch import REFERENCE_FILE
 
 _JUDGED = {
     "estimate": "",
-    "worse-end": ", by the worse end of the interval",
-    "better-end": ", by the better end of the interval",
+    "worse-end": ", with 95 % confidence",
+    "better-end": ", unless chance explains it",
 }
 
 

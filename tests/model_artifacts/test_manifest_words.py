@@ -19,7 +19,7 @@ MANIFEST, _ = read_manifest(Path(str(files("model_artifacts.prevent_cvd"))))
         (GateRule("a", "auroc", "r", by="sex", at_least=0.8), "AUROC by sex at least 0.80"),
         (
             GateRule("a", "model.calibration_slope", "r", at_least=0.9, at_most=1.125, judged_by="worse-end"),
-            "model calibration slope at least 0.90, at most 1.125, by the worse end of the interval",
+            "model calibration slope at least 0.90, at most 1.125, with 95 % confidence",
         ),
         (
             GateRule("a", "auroc", "r", by="age_band", largest_gap=0.05),

@@ -240,6 +240,9 @@ def test_plots_forest_stands_against_all_people_or_what_is_right() -> None:
     (rule, _) = [item for item in read.root.iter(f"{SVG}path") if item.get("class") == "rule"][:2]
     assert read.data(float(re.findall(r"[\d.]+", rule.get("d", ""))[0]), 0.0)[0] == pytest.approx(0.795, abs=0.002)
     assert "thin line: all people, 0.795" in "".join(read.root.itertext())
+    groups = [{"by": "sex", "group": name, "interval_coverage": _figure(0.9)} for name in ("female", "male")]
+    stated = {"subgroups": groups, "conformal": {"nominal": 0.9}}
+    assert "thin line: 0.90, as stated" in _plot("Interval coverage by group", stated).svg
     assert "thin line: 1, where it should be" in _plot("Calibration slope by group").svg
 
 
