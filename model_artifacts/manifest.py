@@ -84,11 +84,13 @@ class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: (
         Literal["age", "alive", "sex-recorded", "no-condition", "no-current-condition"]
         | Literal["icu-stay", "no-hospital-stay", "drafted-drug"]
+        | Literal["leaving-hospital", "not-leaving-to", "condition-or-drug"]
     )
     text: str
     at_least: float | None = None
     at_most: float | None = None  # of a current condition: days since it began
-    codes: str | None = None  # file in the model folder holding a code list, of diagnoses or of drugs
+    codes: str | None = None  # file in the model folder holding a code list, of diagnoses, of drugs or of dispositions
+    drugs: str | None = None  # of a condition or drug: the file with the drugs
     silent: bool = False  # unmet, there is nothing to say: no card, only the log's entry
 
 
@@ -324,8 +326,9 @@ def _consistency_rules(manifest: ModelManifest) -> list[tuple[bool, str]]:
     artifact = manifest.artifact
     names = [output.name for output in manifest.outputs]
     digests = {artifact.file: artifact.sha256, **manifest.files}
-    listing = ("no-condition", "no-current-condition", "drafted-drug")
+    listing = ("no-condition", "no-current-condition", "drafted-drug", "not-leaving-to", "condition-or-drug")
     code_lists = {item.codes or "" for item in manifest.population.criteria if item.kind in listing}
+    code_lists |= {item.drugs or "" for item in manifest.population.criteria if item.kind == "condition-or-drug"}
     units = {output.unit for output in manifest.outputs}
     return [
         (manifest.id.isidentifier(), "id must be a Python identifier"),

@@ -26,6 +26,7 @@ from fhir_adapters.record import PatientRecord
 from model_artifacts.assessment import AbstentionReason
 from model_artifacts.drug_list import read_drug_list
 from model_artifacts.errors import ManifestError
+from model_artifacts.hospital_stay import current_stay
 from model_artifacts.manifest import Criterion, ModelManifest
 
 # Names that hospitals give adult intensive care; codes differ by site, the words hardly do. Neonatal and paediatric units
@@ -249,6 +250,28 @@ def _drafted(criterion: Criterion, folder: Path, drafts: Sequence[DraftOrder]) -
     return any(draft.selected and listed.has(draft) for draft in drafts)
 
 
+def _check_leaving_hospital(_criterion: Criterion, _folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    return current_stay(record, as_of) is not None
+
+
+def _check_not_leaving_to(criterion: Criterion, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    """By the stay's discharge disposition, its codes or its words; one that isn't recorded yet leads nowhere."""
+    stay = current_stay(record, as_of)
+    if stay is None:
+        return True
+    listed, where = read_code_list(folder / (criterion.codes or "")), stay.discharge_disposition
+    named = listed.words is not None and listed.words.search(where.words) is not None
+    return not (named or any(map(listed.holds, where.codes)))
+
+
+def _check_condition_or_drug(criterion: Criterion, folder: Path, record: PatientRecord, as_of: datetime) -> bool:
+    """A diagnosis on the one list, whether or not it goes on, or an order of a drug on the other."""
+    listed, drugs = read_code_list(folder / (criterion.codes or "")), read_drug_list(folder / (criterion.drugs or ""))
+    return any(listed.names(item) for item in record.conditions if _known_at(item, as_of)) or any(
+        drugs.has(item) for item in record.medications if item.when is None or item.when.start <= as_of
+    )
+
+
 def _within(value: float, criterion: Criterion) -> bool:
     low = criterion.at_least is None or value >= criterion.at_least
     return low and (criterion.at_most is None or value <= criterion.at_most)
@@ -263,4 +286,7 @@ _CHECKS: dict[str, Callable[[Criterion, Path, PatientRecord, datetime], bool]] =
     "icu-stay": _check_icu_stay,
     "no-hospital-stay": _check_no_hospital_stay,
     "drafted-drug": _check_drafted_drug,
+    "leaving-hospital": _check_leaving_hospital,
+    "not-leaving-to": _check_not_leaving_to,
+    "condition-or-drug": _check_condition_or_drug,
 }

@@ -1,4 +1,4 @@
-"""What the graph's input `features` (1, 45) float32 holds, column by column, the same for training and serving.
+"""What the graph's input `features` (1, 33) float32 holds, column by column, the same for training and serving.
 
 Three kinds: numbers, flags (0 or 1), and choices (the position of a word in its tuple, 0 for "not recorded" or "none").
 Not-a-number means not known and is allowed in numbers and flags alone; the network then answers as for the average patient
@@ -25,6 +25,7 @@ NUMBERS: Mapping[str, tuple[float, ...]] = {
     "diagnosis_count": (1, 3, 4, 5, 6, 7, 8, 9),
     "earlier_stays": (0, 1, 2, 3, 5, 8),
     "earlier_returns": (0, 1, 2, 3, 5),
+    "days_since_stay": (0, 15, 30, 60, 90, 180, 365, 730),
 }
 """Each with its knots: the network sees how far the value has come between each pair (Gorishniy et al., NeurIPS 2022)."""
 
@@ -107,6 +108,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 COLUMNS = (*NUMBERS, *FLAGS, *CHOICES)
 INDEX: Mapping[str, int] = {name: position for position, name in enumerate(COLUMNS)}
+
+HISTORY_DAYS = 730
+"""How far back earlier stays are looked at; `days_since_stay` of somebody without one."""
 
 POSITIONS = 3
 """Diagnoses read: the principal one and two others, as the training data have them."""

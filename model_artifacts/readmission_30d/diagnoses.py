@@ -1,8 +1,8 @@
 """A diagnosis as the network reads it: chapter, category and code of ICD-9-CM, the edition of the training data.
 
 Owns the graph's input `diagnoses` (1, 9) int64: three diagnoses, the principal one first, each as the numbers of its chapter,
-its three-digit category and its full code, 0 where the level is not known or too rare to have a number. Which have one stands in
-`vocabulary.toml`, which training writes. ICD-10-CM is translated by `icd10_to_icd9.toml`; what that doesn't hold keeps its
+its three-digit category and its full code, 0 where the level is not known or too rare to have a number. Which have one stands
+in `vocabulary.toml`, which training writes. ICD-10-CM is translated by `icd10_to_icd9.toml`; what that doesn't hold keeps its
 chapter, and a code of another system is not read.
 
 To translate one more category: a line in `icd10_to_icd9.toml`, then train nothing: the network knows ICD-9-CM alone.
@@ -103,7 +103,7 @@ def chapter_of(category: str) -> str:
 
 
 def icd9_of(codes: Iterable[Code]) -> str:
-    """The ICD-9-CM code of a diagnosis: as recorded, else translated; a chapter's name if no more is known, "" if nothing is."""
+    """A diagnosis in ICD-9-CM: as recorded, else translated; a chapter's name if that is all, "" if nothing is known."""
     known = tuple(codes)
     for code in known:
         if code.system == ICD9CM:
