@@ -73,7 +73,7 @@ def _curve(curve: _Curve, lines: Sequence[Series], chance: Line | None) -> Plot:
     axes = lines_axes(lines, curve.names, (0.0, 1.0), (0.0, 1.0))
     drawn = draw_lines(Named(key, curve.title, summary), lines, axes, chance)
     header, rows = _lines_table(lines, curve.names)
-    return Plot("evaluation", curve.title, curve.title, curve.reading, drawn, header, rows)
+    return Plot("evaluation", curve.title, curve.title, curve.reading + _thinning(lines), drawn, header, rows)
 
 
 def _decision(rows: Rows) -> Plot:
@@ -94,7 +94,7 @@ def _decision(rows: Rows) -> Plot:
     header = ("Threshold", *(capital(each.name) for each in lines))
     points = _thinned(list(zip(*(each.points for each in lines), strict=True)))
     table = tuple((number_words(each[0][0]), *(number_words(y) for _, y in each)) for each in points)
-    return Plot("evaluation", title, title, reading, drawn, header, table)
+    return Plot("evaluation", title, title, reading + _thinning(lines), drawn, header, table)
 
 
 def _decision_name(key: str) -> str:
@@ -159,7 +159,7 @@ def explanation_curves(content: Content, unit: str) -> Iterator[Plot]:
         summary = f"{_listed(lines)} by share of the inputs moved. The table holds the numbers."
         drawn = draw_lines(Named(member, title, summary), lines, lines_axes(lines, names))
         header, rows = _lines_table(lines, names)
-        yield Plot("explanation", title, title, reading, drawn, header, rows)
+        yield Plot("explanation", title, title, reading + _thinning(lines), drawn, header, rows)
 
 
 def _shared(found: Content, values: Any) -> tuple[tuple[float, float], ...]:
@@ -177,6 +177,13 @@ def _lines_table(
         for x, y in _thinned(list(each.points), MOST_ROWS)
     ]
     return ("Line", *map(capital, names)), tuple(rows)
+
+
+def _thinning(lines: Sequence[Series]) -> str:
+    """Says so where the table leaves points out."""
+    if all(len(each.points) <= MOST_ROWS for each in lines):
+        return ""
+    return f" The table holds {MOST_ROWS} points of each line; metrics.json holds all."
 
 
 def _thinned(items: Sequence[Any], most: int = MOST_ROWS) -> list[Any]:

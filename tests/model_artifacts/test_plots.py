@@ -305,6 +305,10 @@ def test_plots_tables_of_curves_are_thinned_but_keep_their_ends() -> None:
     rows = [row for row in _plot("Receiver operating characteristic").rows if row[0] == "this model"]
     assert len(rows) == 15
     assert rows[-1][1:] == ("1.00", "1.00")
+    assert _plot("Receiver operating characteristic").reading.endswith(
+        "15 points of each line; metrics.json holds all."
+    )
+    assert "points of each line" not in _plot("Decision curve").reading
     assert float(rows[0][2]) == pytest.approx(roc[0][1], abs=0.001)
 
 
