@@ -43,8 +43,11 @@ _WORDS: Mapping[Kind, Mapping[str, str]] = {
         "train_requirements": '"onnx>=1.23", "scikit-learn>=1.7", "skl2onnx>=1.20", "model-signing>=1.1.1", "pyopenssl>=26"',
         "source": "`train.py`: your classifier, and what it has to beat; your rows as a CSV file",
         "data": "--csv FILE ",
-        "files": "",
+        "files": '"reference.json" = "@reference.json@"\n',
         "gate": """
+[monitoring]
+frequency = "TODO: how often somebody looks at what it sees and what came of it"
+
 # What a version must keep to be signed and promoted: model_artifacts/gate.py.
 [[gate.rules]]
 name = "calibration-slope"

@@ -3,7 +3,8 @@
     rows = read_csv(path, names, outcome)
     held_out = out_of_fold(make_classifier, rows)                        # what the figures are about
     write_graph(make_classifier().fit(rows.features, rows.labels), …)    # sklearn_graph.py
-    release(package, rows, evaluate(rows, held_out, …))                  # manifest, metrics, examples, card
+    write_reference(FOLDER, rows.names, rows.features, …)                # reference.py: what drift is told from
+    release(package, rows, evaluate(rows, held_out, …))                  # manifest, metrics, examples, card, signature
 
 Everything fitted is fitted inside of its fold, and no patient is in two. `release` writes the manifest from
 `manifest.template.toml`: a mark `@file@` becomes that file's digest, `@baseline@` the lines of the occlusion's baseline.
@@ -33,6 +34,7 @@ from model_artifacts.manifest import BaselineValue
 from model_artifacts.occlusion import most_rows
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
+from model_artifacts.training.curves import curves
 from model_artifacts.training.evaluate import METRICS, paired_difference, reliability, resamples, summarise
 from model_artifacts.training.release import file_digest, fill_template, finish_release
 from model_artifacts.training.split import make_folds
@@ -118,6 +120,7 @@ def evaluate(
             for name, values in rivals.items()
         },
         "reliability": reliability(held_out, labels),
+        "curves": curves(held_out, labels, rivals),
         "subgroups": _subgroups(rows, held_out, threshold),
         "run": {"seed": SEED, **run},
     }
@@ -203,7 +206,7 @@ def _rounded(value: Any) -> Any:
 
 
 def explanation(model: ReleasedModel, rows: Rows) -> Metrics:
-    """The sections `explanation` and `latency`: how near to exact Shapley values, whether they add up, how long it takes."""
+    """The sections `explanation` (does it add up, how near to exact Shapley values), `attributions` and `latency`."""
     tensor = model.manifest.artifact.inputs[0].name
     chosen = np.random.default_rng(SEED).choice(len(rows.labels), min(EXPLAINED_ROWS, len(rows.labels)), replace=False)
     feeds = [{tensor: rows.features[row : row + 1]} for row in chosen]
@@ -222,7 +225,13 @@ def explanation(model: ReleasedModel, rows: Rows) -> Metrics:
             "rows_of_the_graph_at_most": most_rows(occlusion),
             "how": f"against {REFERENCE_ORDERS} orders, forwards and backwards, in {len(alike)} rows",
         }
-    return {"explanation": found, "latency": _latency(model, feeds)}
+    size = np.abs([answer.attributions for answer in answers]).mean(axis=0)
+    labels = [(item.name, item.label) for item in describe_inputs(model.inputs)]
+    table = [
+        {"input": labels[place][0], "label": labels[place][1], "mean_absolute": float(size[place])}
+        for place in np.argsort(-size)
+    ]
+    return {"explanation": found, "attributions": table, "latency": _latency(model, feeds)}
 
 
 def _by_many_orders(model: ReleasedModel, feed: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from bedside_long_stay.challenge import PARAMETERS, write_examples
 from bedside_long_stay.inputs import INPUTS
 from model_artifacts.training.conformal import fit_bounds
+from model_artifacts.training.reference import write_reference
 from model_artifacts.training.release import add_sign_key
 from model_artifacts.training.rivals import regression_predictions
 from model_artifacts.training.sklearn_graph import as_float32, write_graph
@@ -103,6 +104,14 @@ def main() -> int:
     bounds = fit_bounds(held_out, rows.labels, COVERAGE)
     flagged = held_out >= THRESHOLD
     write_examples(data, FOLDER / "examples")
+    write_reference(
+        FOLDER,
+        rows.names,
+        rows.features,
+        {"long_stay": held_out},
+        source=f"held-out predictions of {len(rows.labels):,} stays at their 24th hour",
+        categorical=("male",),
+    )
     release(
         "bedside_long_stay",
         rows,
