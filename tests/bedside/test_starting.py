@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from audit.entry import parse_entry
 from audit.entry_operations import ConfigEntry, ModelEntry
 from audit.log import AuditLog
@@ -58,3 +60,17 @@ def test_starting_with_another_version_tells_what_it_replaces(make_desk: MakeDes
     newest = _entries(audit_log)[-1]
     assert isinstance(newest, ModelEntry)
     assert newest.version == service.model.identity.version  # rolled back, which is a change as well
+
+
+def test_starting_after_a_candidate_was_evaluated_tells_nothing_of_models(
+    make_desk: MakeDesk, audit_log: AuditLog
+) -> None:
+    desk = make_desk()
+    record_start(desk)
+    deployed = next(entry for entry in reversed(_entries(audit_log)) if isinstance(entry, ModelEntry))
+    audit_log.record(
+        structs.replace(deployed, id="9" * 32, action="evaluate", manifest="0" * 64, reason=f"report:{'1' * 64}")
+    )
+    before = len(_entries(audit_log))
+    record_start(desk)
+    assert [type(entry) for entry in _entries(audit_log)[before:]] == [ConfigEntry]
