@@ -9,7 +9,8 @@ PSI / (1/n + 1/N) follows a chi-squared distribution with k - 1 degrees of freed
 population stability index, 2018; half a count is added to each bin here, so that an empty one has a logarithm). So an alarm
 asks for both: a shift that matters (the manifest's bound) and one that chance doesn't explain. Chance is given one thousandth
 for all comparisons of a look together (`FAMILY_ALPHA`, shared out evenly). Shares are judged the same way, by the normal
-approximation with continuity correction. Decisions count as independent, which those about one patient on several days aren't.
+approximation with continuity correction, that of novel patients by the binomial distribution itself. Decisions count as
+independent, which those about one patient on several days aren't.
 
 A new figure is a member of `Judgement` and a line in `judge`. Standard library only.
 """
@@ -31,8 +32,15 @@ Kind = Literal["input", "output"]
 
 FAMILY_ALPHA = 0.001
 HALF = 0.5
+CHANCE_MARGIN = 1.3
+"""On the far end of chance, where small counts make the index's tail heavier than chi-squared's.
+
+Over 2 to 20 bins, shares from 0.001 to 0.9 and 20 to 3,000 decisions, the quantile of 2.3e-5 of two million simulated indices
+was 0.35 to 1.29 times the formula's."""
 Z_95 = 1.959963984540054
 NOVEL = "unlike-training-data"
+_NORMAL_FROM = 400
+"""Variance from which a binomial count is taken as normal; below, its tail is heavier on the far side of a small share."""
 ALL = "all"
 """What an alarm is about that is of no single input or output."""
 _NORMAL = NormalDist()
@@ -206,7 +214,7 @@ def _comparison(
             compared,
             psi=psi(present, [share * known for share in bins.shares]),
             psi_expected=(bins.size - 1) * (1 / n + 1 / known),
-            psi_limit=max(monitoring.psi_alarm, chance_psi(bins.size, n, known, alpha)),
+            psi_limit=max(monitoring.psi_alarm, CHANCE_MARGIN * chance_psi(bins.size, n, known, alpha)),
         )
     return compared
 
@@ -254,11 +262,28 @@ def _rates(totals: Totals, reference: Reference | None, monitoring: Monitoring, 
     if expected is None or reference is None or not predicted + novel:
         return
     n = predicted + novel
-    chance = chance_difference(novel / n, expected, n, reference.rows, alpha)
-    limit = expected + max(monitoring.novelty_alarm, chance)
+    # The reference's share is itself of so many rows: the highest one that chance leaves open is what is exceeded.
+    highest = min(expected + _beyond(expected, reference.rows, alpha), 1.0)
+    limit = max(expected + monitoring.novelty_alarm, binomial_limit(n, highest, alpha))
     if novel / n > limit:
         words = f"{_percent(novel / n)} of patients were unlike the training data, reference {_percent(expected)}"
         yield Alarm("novelty", ALL, novel / n, limit, words)
+
+
+def binomial_limit(n: int, share: float, alpha: float) -> float:
+    """The smallest share of n that one of `share` exceeds with probability of at most `alpha`; exact while n is moderate."""
+    variance = n * share * (1 - share)
+    if variance == 0:
+        return share
+    if variance > _NORMAL_FROM:
+        return share + _beyond(share, n, alpha)
+    log_odds, log_p = math.log(share / (1 - share)), n * math.log1p(-share)
+    below, count = math.exp(log_p), 0
+    while 1 - below > alpha and count < n:
+        log_p += math.log((n - count) / (count + 1)) + log_odds
+        count += 1
+        below += math.exp(log_p)
+    return count / n
 
 
 def _beyond(share: float, n: int, alpha: float) -> float:

@@ -15,6 +15,7 @@ from model_artifacts.sketch import Bins, OutputTally, Reference
 from model_artifacts.sketch_judgement import (
     NOVEL,
     Totals,
+    binomial_limit,
     chance_difference,
     chance_psi,
     chi_squared_quantile,
@@ -90,6 +91,14 @@ def test_chance_differences_shrink_with_the_numbers() -> None:
     assert chance_difference(0.2, 0.1, 5000, ROWS, 1e-4) < chance_difference(0.2, 0.1, 500, ROWS, 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("n", "share", "alpha", "expected"),  # scipy.stats.binom.isf(alpha, n, share) / n
+    [(57, 0.02, 2.3e-5, 7 / 57), (50, 0.02, 1e-3, 5 / 50), (500, 0.3, 1e-4, 189 / 500), (5000, 0.02, 1e-3, 132 / 5000)],
+)
+def test_binomial_limits_are_those_of_the_tables(n: int, share: float, alpha: float, expected: float) -> None:
+    assert binomial_limit(n, share, alpha) == pytest.approx(expected)
+
+
 # One world of 20 inputs, some measured seldom, and a risk.
 
 _RATES = np.linspace(0.0, 0.6, 20)
@@ -135,14 +144,49 @@ def _counts(bins: Bins, column: np.ndarray) -> list[int]:
     return [*np.bincount(places, minlength=bins.size).tolist(), len(column) - len(present)]
 
 
+def _drawn(random: np.random.Generator, world: Reference) -> Reference:
+    """Another reference of the same world: its shares are those of ROWS rows drawn from it."""
+    return Reference(
+        world.schema,
+        world.source,
+        ROWS,
+        tuple(_drawn_bins(random, bins) for bins in world.inputs),
+        tuple(_drawn_bins(random, bins) for bins in world.outputs),
+        world.novel,
+    )
+
+
+def _drawn_bins(random: np.random.Generator, bins: Bins) -> Bins:
+    *present, missing = _drawn_counts(random, bins, ROWS)
+    shares = tuple(count / sum(present) for count in present)
+    return Bins(bins.name, shares, missing / ROWS, bins.edges, bins.values, bins.mean, bins.sd)
+
+
+def _drawn_counts(random: np.random.Generator, bins: Bins, n: int) -> list[int]:
+    """Counts of n draws from these shares, the last one of those without a value."""
+    shares = np.array([*(np.array(bins.shares) * (1 - bins.missing)), bins.missing])
+    drawn: list[int] = random.multinomial(n, shares / shares.sum()).tolist()
+    return drawn
+
+
+def _drawn_totals(random: np.random.Generator, world: Reference, n: int) -> Totals:
+    novel = int(random.binomial(n, 0.02))
+    return Totals(
+        decisions=n + novel,
+        counted=n + novel,
+        abstentions=Counter({NOVEL: novel}),
+        inputs={bins.name: _drawn_counts(random, bins, n) for bins in world.inputs},
+        outputs={bins.name: OutputTally(_drawn_counts(random, bins, n)) for bins in world.outputs},
+    )
+
+
 @pytest.mark.parametrize("n", [50, 500, 5000])
 def test_no_alarm_without_drift_in_200_repetitions(n: int) -> None:
     """Each time another reference and other patients of one world: 21 indices, 21 shares and two rates are judged."""
     random = np.random.default_rng(20_261_124 + n)
+    world = _reference(random)
     for repetition in range(200):
-        if repetition % 10 == 0:
-            reference = _reference(random)
-        found = judge(_totals(reference, *_people(random, n), novel=random.binomial(n, 0.02)), reference, SMALLEST)
+        found = judge(_drawn_totals(random, world, n), _drawn(random, world), SMALLEST)
         assert found.judged
         assert found.alarms == (), (repetition, [alarm.words for alarm in found.alarms])
 
