@@ -126,7 +126,8 @@ def _operation_facts(
         case ConfigEntry():
             return Facts("config", ORDINARY, "start")
         case ModelEntry():
-            return Facts("model", CHANGE, entry.action, person=entry.operator or "", reason=entry.reason)
+            outcome = "failed" if entry.action == "refuse" else ""
+            return Facts("model", CHANGE, entry.action, outcome, person=entry.operator or "", reason=entry.reason)
         case EpochEntry():
             return Facts("epoch", GRAVE, "begin", reason=entry.reason)
         case KeyRotationEntry():

@@ -5,6 +5,8 @@ changes how the service or its log works, 110100 "Application Activity" for the 
 a verification. Looking at the log has the shape of BALP's Read or Query, erasure that of its Delete. Pure.
 """
 
+from dataclasses import replace
+
 from audit.entry_custody import AccessEntry, ErasureEntry, HoldEntry
 from audit.entry_operations import (
     AnchorEntry,
@@ -29,6 +31,7 @@ from audit.export.fhir_codes import (
     LOG_ORIGIN,
     LOG_RECORD,
     MAJOR_FAILURE,
+    MINOR_FAILURE,
     MODEL,
     PARTICIPANT,
     PROFILE,
@@ -92,7 +95,10 @@ def model_events(origin: str, entry: ModelEntry) -> tuple[Event, ...]:
     }
     thing = entity(THING, PROCESSING, named(MODEL, f"{entry.model}@{entry.version}"), details)
     subtypes = (Code(DCM, "110131"), event_code("model"))
-    return (_changed("model", ALERT, subtypes, origin, entry.operator, (thing,), entry.reason),)
+    event = _changed("model", ALERT, subtypes, origin, entry.operator, (thing,), entry.reason)
+    if entry.action == "refuse":
+        event = replace(event, outcome=MINOR_FAILURE, outcome_text="refused")
+    return (event,)
 
 
 def key_rotation_events(origin: str, entry: KeyRotationEntry) -> tuple[Event, ...]:

@@ -73,6 +73,13 @@ def test_an_alarm_is_grave_until_it_is_over() -> None:
     assert (over.event, over.severity, over.outcome) == ("alarm-over", 6, "")
 
 
+def test_a_version_that_was_refused_is_a_failed_change() -> None:
+    refused = facts(changed(EXAMPLES["model"], action="refuse", reason="gate:auroc-by-sex"))
+    assert (refused.severity, refused.action, refused.outcome) == (6, "refuse", "failed")
+    assert refused.reason == "gate:auroc-by-sex"
+    assert facts(example("model")).outcome == ""
+
+
 def test_an_unknown_kind_is_notable() -> None:
     known = facts(record_of(UNKNOWN))
     assert (known.event, known.severity) == ("other", 4)

@@ -226,6 +226,14 @@ def test_an_invalid_log_is_a_major_failure() -> None:
     assert (event["type"]["code"], event["outcome"]) == ("110101", "12")
 
 
+def test_a_model_version_that_was_refused_is_a_failure() -> None:
+    (event,) = audit_events(changed(EXAMPLES["model"], action="refuse"))
+    assert (event["outcome"], event["outcomeDesc"]) == ("4", "refused")
+    AuditEvent.model_validate_json(json.dumps(event))
+    (event,) = audit_events(changed(EXAMPLES["model"], action="promote"))
+    assert event["outcome"] == "0"
+
+
 def test_the_erasure_of_several_patients_claims_no_profile_for_one() -> None:
     (event,) = audit_events(changed(ERASURE, subjects=2))
     assert _claims(event) == []
