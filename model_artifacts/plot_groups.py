@@ -109,7 +109,7 @@ def _reference(content: Content, metric: str) -> Reference | None:
     if metric in _RIGHT:
         return Reference(_RIGHT[metric], f"thin line: {_RIGHT[metric]:g}, where it should be")
     stated = content.get("conformal", {}).get("nominal")
-    if metric == "interval_coverage" and stated is not None:
+    if metric.startswith("interval_coverage") and stated is not None:
         return Reference(float(stated), f"thin line: {number_words(stated)}, as stated")
     whole = content.get("model", {}).get(metric)
     if not has_interval(whole):
