@@ -51,7 +51,7 @@ def monitoring_words(manifest: ModelManifest) -> tuple[str, ...]:
     return (
         "Decisions are counted, without patients' values; `bedside model drift` shows the counts and what is an alarm.",
         _compared(monitoring) if compared else _not_compared(monitoring),
-        outcomes,
+        *([outcomes] if manifest.gives_probabilities else []),
         f"How often: {monitoring.frequency.rstrip('.') or 'not set by the model; the site decides'}.",
     )
 

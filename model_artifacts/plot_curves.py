@@ -133,7 +133,10 @@ def risk_coverage(content: Content, _unit: str) -> Iterator[Plot]:
             Named(f"coverage-{metric.replace('_', '-')}", title, summary), [line], lines_axes([line], names)
         )
         header, table = _lines_table([line], names)
-        reading = "From right to left, the model abstains on more and more of those of whom it is least sure."
+        reading = (
+            "What it would be if those of whom the model is least sure got no answer: from right to left more of them. "
+            "When it does not answer in service is said under “When it does not answer”."
+        )
         yield Plot("uncertainty", title, title, reading, drawn, header, table)
 
 

@@ -61,6 +61,14 @@ def test_manifest_words_of_monitoring_hold_every_threshold() -> None:
         assert number in text
 
 
+def test_manifest_words_of_monitoring_speak_of_events_only_where_there_are_some() -> None:
+    dose, _ = read_manifest(Path(str(files("model_artifacts.warfarin_dose"))))
+    text = " ".join(monitoring_words(msgspec.structs.replace(dose, monitoring=WATCHED)))
+    assert "23 events" in _words()
+    assert "events" not in text
+    assert "0.60 to 1.50" not in text
+
+
 def test_manifest_words_of_monitoring_promise_no_comparison_without_a_reference() -> None:
     text = _words()
     assert "compared with nothing" in text
