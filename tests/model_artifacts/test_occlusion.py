@@ -183,6 +183,17 @@ def test_occlusion_takes_missing_for_a_value() -> None:
     assert lacking_one.shares.tolist() == pytest.approx([0.3, -0.2])
 
 
+def test_occlusion_does_not_ask_about_what_is_missing_here_and_in_the_baseline() -> None:
+    asked = []
+
+    def count(rows: Rows) -> npt.NDArray[Any]:
+        asked.append(len(rows))
+        return np.nansum(rows, axis=1)
+
+    _explain(count, [1.0, math.nan, math.nan, 2.0], [0.0, "missing", "missing", 0.0])
+    assert asked == [4]
+
+
 def test_occlusion_moves_an_input_of_several_positions_and_tensors_as_one() -> None:
     manifest = _manifest(
         {"a": 0.0, "unit": (1.0, 0.0, 0.0), "count": 0.0},
