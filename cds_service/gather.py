@@ -42,7 +42,7 @@ Fetch: TypeAlias = Callable[[str, FhirAuthorization | None, Mapping[str, str]], 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 # Set aside for one of these reasons may be the very thing a model looks for; the other reasons settle the matter.
 # Of these a model takes what it does not find for "no"; of measurements, for "not measured".
-_SILENCE_IS_NO = frozenset({"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"})
+SILENCE_IS_NO = frozenset({"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"})
 _GAPS = frozenset(
     {Reason.NOT_JSON, Reason.UNREADABLE, Reason.OPERATION_OUTCOME, Reason.OTHER_PATIENT, Reason.NO_SUBJECT}
     | {Reason.CONTRADICTORY}
@@ -129,7 +129,7 @@ def gather(request: HookRequest, queries: Sequence[Query], fetch: Fetch, as_of: 
             query.name
             for query in queries
             if query.required
-            and query.resource in _SILENCE_IS_NO
+            and query.resource in SILENCE_IS_NO
             and (query.name in partial | cut or _holds_unreadable(record, query.name, parts))
         ),
     )

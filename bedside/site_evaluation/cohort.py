@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bedside.site_evaluation.labels import Label
+from cds_service.gather import SILENCE_IS_NO
 from fhir_adapters.bulk import SHARED_KINDS, Export, Wanted
 from fhir_adapters.documents import DECODE_ERRORS
 from fhir_adapters.hindsight import Unknown, known_at
@@ -38,8 +39,6 @@ from model_artifacts.errors import GraphOutputError
 from model_artifacts.manifest import Output
 from model_artifacts.runtime import ReleasedModel
 
-# Of these a model takes what it does not find for "no".
-_SILENCE_IS_NO = frozenset({"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"})
 _DRAFT_HOOKS = frozenset({"order-select", "order-sign"})
 _AGE_BANDS = ((18, "under 18"), (45, "18–44"), (65, "45–64"), (80, "65–79"))
 _RACES = {  # https://hl7.org/fhir/us/core/ValueSet-omb-race-category.html
@@ -149,7 +148,7 @@ class Evaluation:
             kinds |= {"MedicationRequest"}
         if any(label.encounter for label in labels):
             kinds |= {"Encounter"}
-        if {"Condition", "MedicationRequest", "MedicationStatement", "MedicationAdministration"} & kinds:
+        if SILENCE_IS_NO & kinds:
             kinds |= {"Encounter"}  # an undated diagnosis counts from the end of its encounter on
         return Wanted(patients, kinds, self.search.observation_codes)
 
@@ -196,7 +195,7 @@ class Evaluation:
             query.name
             for query in self.search.queries
             if query.required
-            and query.resource in _SILENCE_IS_NO
+            and query.resource in SILENCE_IS_NO
             and (query.resource in unreadable or not export.contents.seen[query.resource])
         )
         return _Held(entries, orders, unsure)
