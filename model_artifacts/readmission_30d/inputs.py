@@ -105,7 +105,10 @@ def _read(record: PatientRecord, stay: EncounterEntry, as_of: datetime, specs: t
     read = {
         **_person(record, as_of),
         "days": Evidence("days", "Days in hospital", days, "d", stay.start, stay.source, precision="day"),
-        **{name: Evidence(name, label, None, "", None, None, Reason.MISSING) for name, label in _NOT_READ.items()},
+        **{
+            name: Evidence(name, label, None, "", None, None, Reason.MISSING, "not counted in a record")
+            for name, label in _NOT_READ.items()
+        },
         "diagnosis_count": counted,
         **visits(record, stay),
         **drugs(record, stay, as_of),
@@ -113,7 +116,7 @@ def _read(record: PatientRecord, stay: EncounterEntry, as_of: datetime, specs: t
         "admission_source": encounter_choice("admission_source", stay, stay.admit_source),
         "disposition": encounter_choice("disposition", stay, stay.discharge_disposition),
         "specialty": encounter_choice("specialty", stay, service),
-        **{value.name: evidence_of(value) for value in vector.values},
+        **{value.name: _measured(evidence_of(value)) for value in vector.values},
         **{item.name: item for item in three},
     }
     return read, levels, set_aside_words(vector.set_aside, {spec.name: spec.label for spec in specs})
@@ -152,6 +155,15 @@ def _person(record: PatientRecord, as_of: datetime) -> dict[str, Evidence]:
             "female", "Sex", female, "", None, source, Reason.MISSING if sex is None else None, display=sex
         ),
     }
+
+
+def _measured(item: Evidence) -> Evidence:
+    """A result of the stay; without one the reason why its absence counts too."""
+    return (
+        item
+        if item.value is not None
+        else replace(item, note=item.note or "not measured in this stay, which counts too")
+    )
 
 
 def _value(item: Evidence, name: str) -> float:

@@ -47,6 +47,10 @@ _LABELS = {
 _NOT_IN_SERVICE = frozenset({"lab_tests", "procedures", "changed", "hba1c", "glucose"})
 """Not read from a record, read as "yes" alone, or a number there where the table has a range."""
 
+_NO_QUANTITIES = {*CHOICES, "female", "returned", "diabetes_drug", "diagnosis_1", "diagnosis_2", "diagnosis_3"}
+SERVICE_CODES = tuple(name for name in SLOTS if name in _NO_QUANTITIES - _NOT_IN_SERVICE)
+"""Of those in service, the ones that are codes and no quantities."""
+
 
 def slot_groups() -> Indices:
     """For each of the network's inputs the number of the clinical input it belongs to."""

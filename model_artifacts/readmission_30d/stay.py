@@ -255,7 +255,7 @@ def _since(entry: ConditionEntry) -> datetime | None:
 def _diagnosis(place: int, entry: ConditionEntry | None, code: str) -> Evidence:
     name, label = f"diagnosis_{place}", _PLACES[place - 1]
     if entry is None:
-        return Evidence(name, label, None, "", None, None, Reason.MISSING)
+        return Evidence(name, label, None, "", None, None, Reason.MISSING, "no further diagnosis that can be read")
     chapter = levels_of(entry.codes)[0]
     read = f"read as {code if code not in CHAPTERS else CHAPTER_LABELS.get(code, code)}"
     return Evidence(

@@ -27,7 +27,13 @@ from model_artifacts.readmission_30d import columns
 from model_artifacts.readmission_30d.cohort import Cohort, diagnosis_levels, read_cohort, vocabulary, without_history
 from model_artifacts.readmission_30d.columns import CHOICES, COLUMNS, DRUGS, FLAGS, INDEX, NUMBERS, TAKEN
 from model_artifacts.readmission_30d.diagnoses import CHAPTERS
-from model_artifacts.readmission_30d.quality import explanation_sections, outliers, service_rows, slot_groups
+from model_artifacts.readmission_30d.quality import (
+    SERVICE_CODES,
+    explanation_sections,
+    outliers,
+    service_rows,
+    slot_groups,
+)
 from model_artifacts.readmission_30d.release import fill_manifest
 from model_artifacts.readmission_30d.report import COVERAGE, NOVELTY_PERCENTILE, HeldOut, make_report, write_metrics
 from model_artifacts.readmission_30d.rivals import tree_rows
@@ -302,7 +308,7 @@ def main() -> None:
         FOLDER,
         *service_rows(cohort, codes, held.variants["as_read_from_a_record"]),
         source="held-out estimates of the training stays, with what a record tells of them",
-        categorical=[*CHOICES, "female", "returned", "diabetes_drug", "diagnosis_1", "diagnosis_2", "diagnosis_3"],
+        categorical=SERVICE_CODES,
         novel=1 - NOVELTY_PERCENTILE / 100,
     )
     fill_manifest(FOLDER)

@@ -5,7 +5,7 @@ the rows. Nothing is stopped early, so no tune part is spent. In some rows of ev
 the network learns to answer without them: `Recipe.hide` says how each group looks then.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,8 @@ class Recipe:
     table: Table
     hide: tuple[Callable[[Features], Features], ...]
     members: int = 3
-    hidden: int = 128
-    epochs: int = 16
+    hidden: int = 144
+    epochs: int = 12
     drop: float = 0.05
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
@@ -98,20 +98,21 @@ def predict(network: CategoryNetwork, features: Features, codes: Indices) -> tup
     return whole[0], whole[1], whole[2]
 
 
-def _versions(encoder: Encoder, features: Features, recipe: Recipe) -> list[Tensor]:
-    """The rows encoded as they are, and with each group hidden."""
+def _versions(encoder: Encoder, features: Features, recipe: Recipe) -> Tensor:
+    """The rows encoded with every set of groups hidden, `(2**groups, n, w)`; bit g of the place says whether group g is."""
+    versions = [features]
+    for hide in recipe.hide:
+        versions += [hide(rows) for rows in versions]
     with torch.no_grad():
-        return [encoder.dense(torch.from_numpy(rows)) for rows in (features, *(hide(features) for hide in recipe.hide))]
+        return torch.stack([encoder.dense(torch.from_numpy(rows)) for rows in versions])
 
 
-def _some_hidden(versions: Sequence[Tensor], batch: Tensor, share: float) -> Tensor:
-    """The rows of `batch` (m, b), in a random share of them the groups' columns as if they weren't known."""
-    plain = x = versions[0][batch]
-    for version in versions[1:]:
-        other = version[batch]
-        hidden = torch.rand(*batch.shape, 1) < share
-        x = torch.where(hidden & (other != plain), other, x)
-    return x
+def _some_hidden(versions: Tensor, batch: Tensor, share: float) -> Tensor:
+    """The rows of `batch` (m, b), in a random share of them a group's columns as if they weren't known."""
+    version = torch.zeros_like(batch)
+    for bit in range(len(versions).bit_length() - 1):
+        version += (torch.rand(batch.shape) < share).to(batch.dtype) << bit
+    return versions[version, batch]
 
 
 def _set_average(network: CategoryNetwork, rows: Rows, at: Indices) -> None:
