@@ -298,3 +298,10 @@ def test_gather_hands_the_drafts_over_apart_from_the_record() -> None:
     record = gather(request, QUERIES, _nothing, NOW).record
     assert [(draft.text, draft.selected) for draft in record.drafts] == [("a", False), ("b", True)]
     assert record.medications == ()
+
+
+def test_gather_the_record_knows_the_encounter_that_the_hook_names() -> None:
+    call = patients.call(FOUND)
+    call["context"]["encounterId"] = "stay-1"
+    named = gather(parse_hook_request(patients.encoded(call)), QUERIES, _nothing, NOW)
+    assert named.record.encounter_id == "stay-1"
