@@ -247,14 +247,21 @@ REFERENCE_ORDERS, REFERENCE_ROWS = 2000, 50
 
 
 def _latency(model: ReleasedModel, feeds: list[dict[str, npt.NDArray[Any]]]) -> Metrics:
-    spent = []
+    """By the clock, which a busy machine stops at times, and in processor time, which is the model's own."""
+    by_clock, processor = [], []
     for call in range(TIMED_CALLS):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.thread_time()
         model.run(feeds[call % len(feeds)])
-        spent.append(1000 * (time.perf_counter() - started))
-    p50, p99 = np.percentile(spent, [50, 99])
+        by_clock.append(time.perf_counter() - started)
+        processor.append(time.thread_time() - used)
     return {
-        "how": f"{TIMED_CALLS} calls of one row each, one after the other",
+        "how": f"{TIMED_CALLS} calls of one row each, one after the other, by the clock and in processor time",
         "threads": 1,
-        "prediction_and_explanation": {"p50_ms": float(p50), "p99_ms": float(p99)},
+        "prediction_and_explanation": _percentiles(by_clock),
+        "processor_time": _percentiles(processor),
     }
+
+
+def _percentiles(seconds: list[float]) -> Metrics:
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return {"p50_ms": 1000 * float(p50), "p99_ms": 1000 * float(p99)}
