@@ -56,6 +56,7 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
         "auroc-read": f"{read['auroc']['estimate']:.3f}",
         "auroc-without": f"{without['auroc']['estimate']:.3f}",
         "auroc-boosting": f"{rivals['gradient_boosting']['auroc']['estimate']:.3f}",
+        "auroc-teacher": f"{rivals['boosting_it_learned_from']['auroc']['estimate']:.3f}",
         "auroc-boosting-history": f"{rivals['gradient_boosting_with_history']['auroc']['estimate']:.3f}",
     }
 

@@ -4,12 +4,10 @@ Owns the report's form. Stays of one person depend on each other, so the bootstr
 paired, on the same people. The false-negative rate is the share of readmissions whose estimate lay below `raised`.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,6 @@ from model_artifacts.training.evaluate import (
     METRICS,
     auprc,
     auroc,
-    brier,
     calibration_intercept,
     calibration_slope,
     reliability,
@@ -45,8 +42,8 @@ BOOTSTRAP_SEED = 7
 NOVELTY_PERCENTILE = 99.5
 _SMALLEST_GROUP = 500
 _AGES = ((0, 40), (40, 60), (60, 70), (70, 80), (80, 100))
-_SHOWN = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
-_COMPARED: Mapping[str, Metric] = {"auroc": auroc, "auprc": auprc, "brier": brier}
+SHOWN = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
+COMPARED = ("auroc", "auprc", "brier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,8 @@ def make_report(cohort: Cohort, held: HeldOut, folds: Sequence[Fold], parts: Map
     """The whole of `metrics.json`; `parts` are the sections that the released graph and the run give."""
     labels, probability = cohort.labels, held.probability
     draws = people(cohort.patients, BOOTSTRAPS)
+    ours = measure(probability, labels, draws, SHOWN)
+    rivals = {name: measure(values, labels, draws) for name, values in held.rivals.items()}
     return {
         "what": "5-fold cross-fitting by person: each figure is of models that never saw the person it is computed on; the "
         "released model repeats the recipe on everybody and is scored on nobody",
@@ -76,10 +75,10 @@ def make_report(cohort: Cohort, held: HeldOut, folds: Sequence[Fold], parts: Map
         "interval": f"95 % percentile bootstrap over people, {BOOTSTRAPS} draws ({SUBGROUP_BOOTSTRAPS} in subgroups); "
         "differences are paired",
         "cohort": describe(cohort),
-        "model": summary(probability, labels, draws),
-        "rivals": {name: summary(values, labels, draws) for name, values in held.rivals.items()},
-        "difference": {name: differences(probability, values, labels, draws) for name, values in held.rivals.items()},
-        **{name: summary(values, labels, draws) for name, values in held.variants.items()},
+        "model": summary(ours),
+        "rivals": {name: summary(theirs) for name, theirs in rivals.items()},
+        "difference": {name: differences(ours, theirs) for name, theirs in rivals.items()},
+        **{name: summary(measure(values, labels, draws)) for name, values in held.variants.items()},
         "bands": bands(probability, labels, draws),
         "reliability": reliability(probability, labels),
         "curves": curves(probability, labels, held.rivals),
@@ -103,12 +102,6 @@ def make_report(cohort: Cohort, held: HeldOut, folds: Sequence[Fold], parts: Map
     }
 
 
-def write_metrics(folder: Path, report: Report) -> None:
-    """Writes `metrics.json`, six significant digits."""
-    text = json.dumps(_rounded(report), indent=1, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-
-
 def people(patients: npt.NDArray[np.str_], count: int) -> list[Indices]:
     """Row numbers of as many people as there are, drawn with replacement, `count` times; somebody drawn twice counts twice."""
     _, person = np.unique(patients, return_inverse=True)
@@ -124,19 +117,38 @@ def people(patients: npt.NDArray[np.str_], count: int) -> list[Indices]:
     return draws
 
 
-def summary(probability: Array, labels: Labels, draws: Sequence[Indices]) -> Report:
-    """Every metric shown, with its interval."""
-    return {name: _interval(METRICS[name], probability, labels, draws) for name in _SHOWN}
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A metric of one model: of everybody, and of each draw of people."""
+
+    value: float
+    draws: Array
+
+    def estimate(self) -> dict[str, float]:
+        """With its 95 % interval."""
+        return _estimate(self.value, self.draws)
 
 
-def differences(ours: Array, theirs: Array, labels: Labels, draws: Sequence[Indices]) -> Report:
-    """Our metric minus the rival's, both on the same people drawn."""
+def measure(
+    probability: Array, labels: Labels, draws: Sequence[Indices], metrics: Sequence[str] = COMPARED
+) -> dict[str, Drawn]:
+    """Every metric of one model on the same draws, so that two models can be compared on them."""
+    found = {}
+    for name in metrics:
+        metric = METRICS[name]
+        found[name] = Drawn(metric(probability, labels), np.array([metric(probability[d], labels[d]) for d in draws]))
+    return found
+
+
+def summary(measured: Mapping[str, Drawn]) -> Report:
+    """Every metric with its interval."""
+    return {name: item.estimate() for name, item in measured.items()}
+
+
+def differences(ours: Mapping[str, Drawn], theirs: Mapping[str, Drawn]) -> Report:
+    """Our metrics minus the rival's, both on the same people drawn."""
     return {
-        name: _estimate(
-            metric(ours, labels) - metric(theirs, labels),
-            [metric(ours[draw], labels[draw]) - metric(theirs[draw], labels[draw]) for draw in draws],
-        )
-        for name, metric in _COMPARED.items()
+        name: _estimate(ours[name].value - item.value, ours[name].draws - item.draws) for name, item in theirs.items()
     }
 
 
@@ -220,18 +232,6 @@ def _interval(metric: Metric, probability: Array, labels: Labels, draws: Sequenc
     return _estimate(metric(probability, labels), [metric(probability[draw], labels[draw]) for draw in draws])
 
 
-def _estimate(value: float, draws: list[float]) -> dict[str, float]:
+def _estimate(value: float, draws: Sequence[float] | Array) -> dict[str, float]:
     low, high = np.nanpercentile(draws, (2.5, 97.5))
     return {"estimate": value, "low": float(low), "high": float(high)}
-
-
-def _rounded(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _rounded(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_rounded(item) for item in value]
-        case bool() | int() | str() | None:
-            return value
-        case _:
-            return float(f"{float(value):.6g}")

@@ -12,7 +12,6 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_artifacts.readmission_30d import columns
-from model_artifacts.readmission_30d.cohort import Cohort, diagnosis_levels, read_cohort, vocabulary, without_history
-from model_artifacts.readmission_30d.columns import CHOICES, COLUMNS, DRUGS, FLAGS, INDEX, NUMBERS, TAKEN
-from model_artifacts.readmission_30d.diagnoses import CHAPTERS
+from model_artifacts.readmission_30d.cohort import Cohort, diagnosis_levels, read_cohort, vocabulary
+from model_artifacts.readmission_30d.columns import COLUMNS
 from model_artifacts.readmission_30d.quality import (
     SERVICE_CODES,
     explanation_sections,
@@ -34,109 +31,46 @@ from model_artifacts.readmission_30d.quality import (
     service_rows,
     slot_groups,
 )
+from model_artifacts.readmission_30d.recipe import (
+    SEED,
+    VARIANTS,
+    Array,
+    Arrays,
+    Features,
+    Indices,
+    as_read,
+    fit_fold,
+    fit_network,
+    fit_trees,
+    recipe_for,
+)
 from model_artifacts.readmission_30d.release import fill_manifest
-from model_artifacts.readmission_30d.report import COVERAGE, NOVELTY_PERCENTILE, HeldOut, make_report, write_metrics
+from model_artifacts.readmission_30d.report import COVERAGE, NOVELTY_PERCENTILE, HeldOut, make_report
 from model_artifacts.readmission_30d.rivals import tree_rows
 from model_artifacts.training import checkpoints
-from model_artifacts.training.calibrate import Platt, fit_platt, logit, sigmoid
-from model_artifacts.training.category_fit import Recipe, Rows, build, fit, predict
-from model_artifacts.training.category_network import CategoryNetwork, Table
+from model_artifacts.training.calibrate import Platt, fit_platt, sigmoid
+from model_artifacts.training.category_fit import Recipe, build
+from model_artifacts.training.category_network import CategoryNetwork
 from model_artifacts.training.conformal import fit_bounds
 from model_artifacts.training.device import choose_device, load_state, state_arrays
 from model_artifacts.training.evaluate import auroc
 from model_artifacts.training.explanation_quality import Explained
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained, whole_answer
 from model_artifacts.training.latency import latency
-from model_artifacts.training.progress import say, track
+from model_artifacts.training.progress import say
 from model_artifacts.training.reference import write_reference
 from model_artifacts.training.release import add_sign_key, finish_release
+from model_artifacts.training.report_file import write_metrics
 from model_artifacts.training.split import Fold, make_folds
-from model_artifacts.training.tree_teacher import rival_predictions, teacher_predictions
+from model_artifacts.training.tree_teacher import teacher_predictions
 from model_artifacts.training.variants import variants
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[2] / "shared" / "data"  # ../shared/data, seen from the repository's root
-SEED = 2014
 FOLDS = 5
 STEPS = 8
-SOFT = 0.9
-"""Weight of the teacher's estimate in the target; the rest is the outcome itself."""
 PARITY_ROWS = 1000
 EXPLAINED_ROWS = 500
-Features = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
-Array = npt.NDArray[np.float64]
-Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-def without_counts(features: Features) -> Features:
-    """As a record tells them: laboratory tests and procedures aren't counted."""
-    rows = features.copy()
-    rows[:, [INDEX["lab_tests"], INDEX["procedures"]]] = np.nan
-    return rows
-
-
-def without_changes(features: Features) -> Features:
-    """As a record tells them: a drug is taken, whether its dose was changed isn't known."""
-    rows = features.copy()
-    for drug in DRUGS:
-        rows[:, INDEX[drug]] = np.where(rows[:, INDEX[drug]] > 0, CHOICES[drug].index(TAKEN), 0)
-    rows[:, INDEX["changed"]] = np.nan
-    return rows
-
-
-def as_read(features: Features) -> Features:
-    """As a record tells them all."""
-    return without_changes(without_counts(features))
-
-
-VARIANTS = {"without_earlier_stays": without_history, "as_read_from_a_record": as_read}
-
-
-def recipe_for(categories: int, codes: int) -> Recipe:
-    """The recipe for a vocabulary of this size."""
-    return Recipe(
-        Table(
-            NUMBERS,
-            FLAGS,
-            {name: len(words) for name, words in CHOICES.items()},
-            frozenset(DRUGS),
-            (len(CHAPTERS), categories + 1, codes + 1),
-            columns.POSITIONS,
-            columns.EMBEDDING,
-        ),
-        (without_counts, without_changes),
-    )
-
-
-def fit_trees(cohort: Cohort, fold: Fold) -> Arrays:
-    """The teacher's estimates of the people it was fitted on, and what the trees say of those they never saw."""
-    trees, fit_on, at = tree_rows(cohort, history=True), fold.develop, fold.report
-    soft, teacher = teacher_predictions(trees, cohort.labels, cohort.any_later, fit_on, (fit_on, at))
-    return {
-        "soft": soft,
-        "teacher": teacher,
-        "gradient_boosting": rival_predictions(tree_rows(cohort, history=False), cohort.labels, fit_on, at),
-        "gradient_boosting_with_history": rival_predictions(trees, cohort.labels, fit_on, at),
-    }
-
-
-def fit_fold(cohort: Cohort, codes: Indices, recipe: Recipe, fold: Fold, soft: Array) -> Arrays:
-    """What the network says of the people it never saw: each member's log odds, and the novelty."""
-    network = fit_network(cohort, codes, recipe, fold.develop, soft)
-    answers: dict[str, npt.NDArray[Any]] = {}
-    for name, change in {"model": lambda rows: rows, **VARIANTS}.items():
-        _, members, novelty = predict(network, change(cohort.features[fold.report]), codes[fold.report])
-        answers |= {f"{name}/members": logit(members), f"{name}/novelty": novelty}
-    return answers
-
-
-def fit_network(cohort: Cohort, codes: Indices, recipe: Recipe, at: Indices, soft: Array) -> CategoryNetwork:
-    """The network fitted on the rows `at`, of which `soft` are the teacher's estimates."""
-    targets = np.stack([cohort.labels, cohort.any_later], axis=1).astype(np.float64)
-    targets[at, 0] = (1 - SOFT) * targets[at, 0] + SOFT * soft
-    rows = Rows(cohort.features, codes, targets)
-    return fit(rows, at, recipe, SEED, lambda epochs: track(list(epochs), "epoch"))
 
 
 def cross_fit(
@@ -290,8 +224,9 @@ def main() -> None:
     known = vocabulary(cohort)
     write_vocabulary(*known)
     codes, recipe = diagnosis_levels(cohort, *known), recipe_for(*map(len, known))
-    settings = {"seed": SEED, "folds": FOLDS, "soft": SOFT, "recipe": repr(recipe.members)}
-    digest = checkpoints.recipe_digest(["model_artifacts.readmission_30d.train"], settings, [data])
+    digest = checkpoints.recipe_digest(
+        ["model_artifacts.readmission_30d.recipe"], {"seed": SEED, "folds": FOLDS}, [data]
+    )
     kept = checkpoints.open_checkpoints(arguments.checkpoints, digest, fresh=arguments.fresh)
     folds = make_folds(cohort.labels, FOLDS, SEED, cohort.patients)
     held, scale = cross_fit(cohort, codes, recipe, folds, kept)
