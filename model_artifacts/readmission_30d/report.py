@@ -18,14 +18,7 @@ from model_artifacts.readmission_30d.columns import CHOICES, HISTORY_DAYS, INDEX
 from model_artifacts.training.abstaining import abstaining, ensemble_spread, nearness
 from model_artifacts.training.conformal import Bounds, fit_bounds, set_rates
 from model_artifacts.training.curves import curves
-from model_artifacts.training.evaluate import (
-    METRICS,
-    auprc,
-    auroc,
-    calibration_intercept,
-    calibration_slope,
-    reliability,
-)
+from model_artifacts.training.evaluate import METRICS, reliability
 from model_artifacts.training.split import Fold
 
 Array = npt.NDArray[np.float64]
@@ -132,12 +125,41 @@ class Drawn:
 def measure(
     probability: Array, labels: Labels, draws: Sequence[Indices], metrics: Sequence[str] = COMPARED
 ) -> dict[str, Drawn]:
-    """Every metric of one model on the same draws, so that two models can be compared on them."""
+    """Every metric of one model on the same draws, so that two models can be compared on them.
+
+    The ranking metrics of a draw come from counts at ranks that are found once: thousands of sortings less, the same figures.
+    """
+    _, place = np.unique(probability, return_inverse=True)
+    ranks: Array = place.astype(np.float64)
     found = {}
     for name in metrics:
-        metric = METRICS[name]
-        found[name] = Drawn(metric(probability, labels), np.array([metric(probability[d], labels[d]) for d in draws]))
+        metric, given = (_RANKED[name], ranks) if name in _RANKED else (METRICS[name], probability)
+        found[name] = Drawn(metric(given, labels), np.array([metric(given[draw], labels[draw]) for draw in draws]))
     return found
+
+
+def ranked_auroc(place: Array, labels: npt.NDArray[np.integer[Any]]) -> float:
+    """As `evaluate.auroc`, of ranks."""
+    events, others = _counts(place, labels)
+    below = np.cumsum(others) - others
+    return float((events * (below + 0.5 * others)).sum() / (events.sum() * others.sum()))
+
+
+def ranked_auprc(place: Array, labels: npt.NDArray[np.integer[Any]]) -> float:
+    """As `evaluate.auprc`, of ranks."""
+    events, others = (counts[::-1] for counts in _counts(place, labels))
+    true, flagged = np.cumsum(events), np.cumsum(events + others)
+    return float((events * true / np.maximum(flagged, 1)).sum() / true[-1])
+
+
+def _counts(place: Array, labels: npt.NDArray[np.integer[Any]]) -> tuple[Array, Array]:
+    """How many events and others have each rank."""
+    size = int(place.max()) + 1
+    events = np.bincount(place[labels == 1].astype(np.int64), minlength=size)
+    return events.astype(np.float64), (np.bincount(place.astype(np.int64), minlength=size) - events).astype(np.float64)
+
+
+_RANKED: Mapping[str, Metric] = {"auroc": ranked_auroc, "auprc": ranked_auprc}
 
 
 def summary(measured: Mapping[str, Drawn]) -> Report:
@@ -200,20 +222,21 @@ def describe(cohort: Cohort) -> Report:
 def _subgroup(by: str, name: str, cohort: Cohort, held: HeldOut, inside: npt.NDArray[np.bool_]) -> Report:
     probability, labels = held.probability[inside], cohort.labels[inside]
     draws = people(cohort.patients[inside], SUBGROUP_BOOTSTRAPS)
-    metrics: Mapping[str, Metric] = {
-        "auroc": auroc,
-        "auprc": auprc,
-        "calibration_slope": calibration_slope,
-        "calibration_intercept": calibration_intercept,
-        "false_negative_rate": lambda p, y: float((p[y == 1] < THRESHOLDS["raised"]).mean()),
-    }
+    shown = summary(
+        measure(probability, labels, draws, ("auroc", "auprc", "calibration_slope", "calibration_intercept"))
+    )
     return {
         "by": by,
         "group": name,
         "n": len(labels),
         "events": int(labels.sum()),
-        **{key: _interval(metric, probability, labels, draws) for key, metric in metrics.items()},
+        **shown,
+        "false_negative_rate": _interval(_missed, probability, labels, draws),
     }
+
+
+def _missed(probability: Array, labels: npt.NDArray[np.integer[Any]]) -> float:
+    return float((probability[labels == 1] < THRESHOLDS["raised"]).mean())
 
 
 def _conformal(held: HeldOut, labels: Labels, folds: Sequence[Fold]) -> Report:

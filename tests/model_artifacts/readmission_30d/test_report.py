@@ -7,7 +7,16 @@ import pytest
 
 from model_artifacts.readmission_30d.columns import SLOTS
 from model_artifacts.readmission_30d.quality import GROUPS, slot_groups
-from model_artifacts.readmission_30d.report import bands, differences, measure, people, summary
+from model_artifacts.readmission_30d.report import (
+    bands,
+    differences,
+    measure,
+    people,
+    ranked_auprc,
+    ranked_auroc,
+    summary,
+)
+from model_artifacts.training.evaluate import auprc, auroc
 
 PATIENTS = np.array(["a", "b", "a", "c", "a", "b"])
 LABELS = np.array([0, 1, 0, 1, 1, 0])
@@ -56,3 +65,12 @@ def test_quality_every_slot_belongs_to_the_input_that_fills_it() -> None:
     groups = slot_groups()
     assert all(GROUPS[int(groups[place])] == name for name, places in SLOTS.items() for place in places)
     assert (groups >= 0).all()
+
+
+def test_report_ranking_metrics_by_counts_are_those_by_sorting() -> None:
+    generator = np.random.default_rng(6)
+    risk, labels = generator.integers(0, 40, 500) / 40, generator.integers(0, 2, 500)
+    _, place = np.unique(risk, return_inverse=True)
+    for draw in people(np.arange(500).astype(str), 5):
+        assert ranked_auroc(place[draw], labels[draw]) == pytest.approx(auroc(risk[draw], labels[draw]))
+        assert ranked_auprc(place[draw], labels[draw]) == pytest.approx(auprc(risk[draw], labels[draw]))
