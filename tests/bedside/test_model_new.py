@@ -6,6 +6,8 @@ import importlib
 import re
 import sys
 import tomllib
+from fnmatch import fnmatch
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,11 @@ def test_model_new_overwrites_nothing(here: Path, capsys: pytest.CaptureFixture[
     assert main(["model", "new", "sepsis_onset"]) == 2
     assert "sepsis-onset: File exists" in capsys.readouterr().err
     assert [path.name for path in (here / "sepsis-onset").iterdir()] == ["mine"]
+
+
+def test_model_new_has_its_templates_where_bedside_was_installed_from_a_wheel() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    packaged = project["tool"]["setuptools"]["package-data"]["*"]
+    templates = list((Path(str(files("bedside.new_model"))) / "templates").iterdir())
+    assert len(templates) > 10
+    assert all(any(fnmatch(path.name, pattern) for pattern in packaged) for path in templates)
