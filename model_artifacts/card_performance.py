@@ -215,7 +215,19 @@ def _prediction_set(conformal: Conformal) -> str:
         f"one above {no_event} its absence; between them both stay in. Left out means: of all people who had the event, about "
         f"{missed} lay below {event}, and of all who hadn't, about {missed} lay above {no_event}. It does not mean that most "
         f"people above {no_event} have the event: how many do is their probability. {capitalised(conformal.source)}"
+        f"{_spans(conformal)}"
     )
+
+
+def _spans(conformal: Conformal) -> str:
+    """The bounds of each span of the input they go by, where they do."""
+    if not conformal.spans:
+        return ""
+    each = [
+        f"from {span.at_least:g} on {percent(span.event_bound)} and {percent(1 - span.no_event_bound)}"
+        for span in conformal.spans
+    ]
+    return f" The two bounds go by the input “{conformal.by}”: {'; '.join(each)}."
 
 
 def monitoring(facts: Facts) -> Blocks:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from model_artifacts.gate import Gate, GateRule
-from model_artifacts.manifest import Conformal, Uncertainty
+from model_artifacts.manifest import Conformal, ConformalSpan, Uncertainty
 from model_artifacts.model_card import model_card
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.source_attributes import ATTRIBUTES
@@ -84,6 +84,14 @@ def test_model_card_words_the_prediction_set(tmp_path: Path) -> None:
     assert "coverage of 90 %: an estimate below 8.0 % leaves the event out, one above 35.0 % its absence" in text
     assert "of all people who had the event, about 10 % lay below 8.0 %" in text
     assert text.endswith("Held-out folds")
+
+
+def test_model_card_gives_the_bounds_of_every_span(tmp_path: Path) -> None:
+    spans = (ConformalSpan(6.0, 0.05, 0.7), ConformalSpan(45.0, 0.08, 0.65))
+    conformal = Conformal(0.9, 0.08, 0.65, "Held-out folds.", "elapsed", spans)
+    text = _section(_card(tmp_path, {}, uncertainty=Uncertainty("none", "No interval.", conformal)), "Uncertainty")
+    words = "go by the input “elapsed”: from 6 on 5.0 % and 30.0 %; from 45 on 8.0 % and 35.0 %."
+    assert text.endswith(words)
 
 
 def test_model_card_keeps_a_bar_inside_its_cell(tmp_path: Path) -> None:
