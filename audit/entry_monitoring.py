@@ -61,7 +61,8 @@ class AlarmEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """A model version's figures left the bounds of its manifest, or came back; `action` is raise or clear.
 
     `measure` says which figure (psi, missing, novelty, abstention, calibration-slope, …) and `of` the input or output it is
-    about. `decisions` between `since` and `until` were looked at; `value` is the figure found, `limit` the bound it is held to.
+    about, `use` whether the version was active or in shadow. `decisions` between `since` and `until` were looked at; `value`
+    is the figure found, `limit` the bound it is held to.
     """
 
     id: EntryId
@@ -70,7 +71,7 @@ class AlarmEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tenant: Code
     action: Code
     model: SketchedModel
-    status: Code
+    use: Code
     measure: Code
     of: Code
     since: Timestamp

@@ -92,7 +92,7 @@ def _newest(storage: Storage, model: SketchedModel, status: str) -> dict[tuple[s
         for summary in page:
             data = storage.entry(summary.index)
             entry = None if data is None else parse_entry(data)
-            if isinstance(entry, AlarmEntry) and (entry.model.manifest, entry.status) == (model.manifest, status):
+            if isinstance(entry, AlarmEntry) and (entry.model.manifest, entry.use) == (model.manifest, status):
                 newest.setdefault((entry.measure, entry.of), entry)
         query = replace(query, before=page[-1].index)
     return newest
@@ -109,7 +109,7 @@ def _entry(audit_log: AuditLog, judged: Judged, action: str, alarm: Alarm, after
         tenant=audit_log.config.tenant,
         action=action,
         model=model,
-        status=judged.status,
+        use=judged.status,
         measure=alarm.measure,
         of=alarm.of,
         since=judged.totals.since or format_time(moment),
@@ -125,7 +125,7 @@ def _tell(entry: AlarmEntry, alarm: Alarm) -> None:
         "tenant": entry.tenant,
         "model": entry.model.id,
         "version": entry.model.version,
-        "status": entry.status,
+        "use": entry.use,
         "measure": entry.measure,
         "of": entry.of,
         "entry": entry.id,

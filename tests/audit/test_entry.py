@@ -134,7 +134,7 @@ OTHER_KINDS: list[Entry] = [
         **COMMON,
         action="raise",
         model=SketchedModel("icu_mortality", "2.0.0", DIGEST, DIGEST, None),
-        status="active",
+        use="active",
         measure="psi",
         of="age",
         since=TIME,
@@ -175,8 +175,8 @@ GOLDEN_SKETCH = (
 GOLDEN_ALARM = (
     b'{"_t":"alarm/v1","action":"raise","clock":"synchronised","decisions":300,"id":"0123456789abcdef0123456789abcdef",'
     b'"limit_e6":250000,"measure":"psi",' + _MODEL % (_DIGEST, _DIGEST, b"null") + b',"of":"age",'
-    b'"since":"2026-03-01T08:00:00.000000Z","status":"active","tenant":"north","time":"2026-03-01T08:00:00.000000Z",'
-    b'"until":"2026-03-01T08:00:00.000000Z","value_e6":-410000}'
+    b'"since":"2026-03-01T08:00:00.000000Z","tenant":"north","time":"2026-03-01T08:00:00.000000Z",'
+    b'"until":"2026-03-01T08:00:00.000000Z","use":"active","value_e6":-410000}'
 )
 
 json_values = st.recursive(
@@ -253,7 +253,7 @@ def test_entry_header_has_the_facts_an_entry_is_found_by(decision) -> None:
     assert facts["erasure/v1"] == ("", "", "", OPERATOR)
     assert facts["gap/v1"] == ("", "", "", "")
     assert facts["sketch/v1"] == ("", "icu_mortality@2.0.0", "active", "")
-    assert facts["alarm/v1"] == ("", "icu_mortality@2.0.0", "active", "")
+    assert facts["alarm/v1"] == ("", "icu_mortality@2.0.0", "raise", "")
 
 
 def test_entry_header_is_read_from_every_kind(decision) -> None:

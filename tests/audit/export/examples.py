@@ -213,7 +213,7 @@ EXAMPLES: Mapping[str, Entry] = {
         **common("alarm"),
         action="raise",
         model=SKETCHED,
-        status="active",
+        use="active",
         measure="psi",
         of="age",
         since=TIME,
