@@ -2,7 +2,7 @@
 
 To add a built-in model: copy a model folder, edit its manifest, inputs and train, run train, and add its name to `BUILT_IN`.
 To add one from a package of your own: `bedside model new` writes one; its entry point in the group "bedside.models" has the
-import path of the model's package as its value. Nothing else has to change; `tests/test_every_model.py` runs over this registry.
+import path of the model's package as its value. Nothing else has to change; `tests/test_every_model.py` runs over these.
 """
 
 from __future__ import annotations
