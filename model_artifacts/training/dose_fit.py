@@ -3,10 +3,10 @@
 Owns the recipe, the same on each development part and on all rows:
  1. five inner parts; each of five networks is fitted without one of them, with genotypes masked at random;
  2. linear and kernel part are fitted on all rows, and copies of a share of them with masked genotypes; the kernel's settings
-    are those that a grid with three inner folds found best;
+    are those that a grid with three inner folds found best; the kernel part is distilled to a few kernels (`dose_student.py`);
  3. for the interval, networks, kernel and linear part without an inner part answer it, as recorded and with everything masked,
-    and `quantile.fit_quantile` takes the ends from those residuals. A single network stands there for five, so the interval is
-    a little wide, never narrow.
+    and `quantile.fit_quantile` takes the ends from those residuals, small groups' widened as so few residuals ask for. A single
+    network stands there for five, so the interval is a little wide, never narrow. The kernel there is the undistilled one.
 Nothing is stopped early, so no row is spent on that.
 """
 
@@ -24,7 +24,6 @@ from torch.nn.functional import smooth_l1_loss
 
 from model_artifacts.training.dose_model import (
     DoseModel,
-    Kernel,
     Layout,
     Linear,
     Networks,
@@ -35,7 +34,8 @@ from model_artifacts.training.dose_model import (
     fit_height,
     group_design,
 )
-from model_artifacts.training.quantile import fit_quantile
+from model_artifacts.training.dose_student import distil
+from model_artifacts.training.quantile import fit_quantile, widen_small_groups
 
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
@@ -55,11 +55,12 @@ INTERVAL_MASKS = 2  # the first so many maskings make the interval: as recorded,
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is fixed: the layout, the maskings (as recorded first), columns of the novelty, inner parts, coverage, seed."""
+    """What is fixed: layout, maskings (as recorded first), columns of the novelty, those that trade, parts, coverage, seed."""
 
     layout: Layout
     masks: tuple[Mask, ...]
     novelty: tuple[int, ...]
+    trades: tuple[tuple[int, ...], ...]
     parts: int
     coverage: float
     seed: int
@@ -96,8 +97,9 @@ def fit(features: Features, dose: Array, recipe: Recipe) -> Fitted:
     scaled = [(rows - centre) / scale for rows in every]
     kernel = tune_kernel(scaled[0].numpy(), root, recipe.seed)
     networks = _fit_networks(scaled, root, inner, recipe)
-    shallow = fit_shallow(scaled, root, np.arange(len(root)), kernel, recipe.seed)
-    roots = Roots(layout, centre, scale, (networks, *shallow))
+    machine, line = fit_shallow(scaled, root, np.arange(len(root)), kernel, recipe.seed)
+    student = distil(machine.predict, scaled, recipe.trades, kernel[1], recipe.seed)
+    roots = Roots(layout, centre, scale, (networks, student, line))
     low, high = _fit_interval(prepare, scaled, root, inner, networks, kernel, (features, recipe))
     novelty = Novelty.fit(recipe.novelty, prepare(torch.from_numpy(features))["x"])
     return Fitted(prepare, DoseModel(roots, novelty, low, high), kernel)
@@ -130,7 +132,7 @@ def _fit_networks(scaled: Sequence[Tensor], root: Array, inner: Indices, recipe:
 
 def fit_shallow(
     scaled: Sequence[Tensor], root: Array, at: Indices, kernel: tuple[float, float], seed: int
-) -> tuple[Kernel, Linear]:
+) -> tuple[SVR, Linear]:
     """Kernel and linear part on the rows `at` and a share of them with each masking."""
     generator = np.random.default_rng(seed)
     chosen = [at, *(generator.choice(at, int(MASKED_SHARE * len(at)), replace=False) for _ in scaled[1:])]
@@ -138,11 +140,7 @@ def fit_shallow(
     target = root[np.concatenate(chosen)]
     machine = SVR(C=kernel[0], gamma=kernel[1], epsilon=EPSILON).fit(rows, target)
     line = Ridge(alpha=RIDGE).fit(rows, target)
-    support = torch.from_numpy(machine.support_vectors_)
-    return (
-        Kernel(support, torch.from_numpy(machine.dual_coef_[0]), float(machine.intercept_[0]), kernel[1]),
-        Linear(torch.from_numpy(line.coef_).float(), float(line.intercept_)),
-    )
+    return machine, Linear(torch.from_numpy(line.coef_).float(), float(line.intercept_))
 
 
 def _fit_interval(
@@ -161,8 +159,8 @@ def _fit_interval(
         machine, line = fit_shallow(scaled, root, np.flatnonzero(inner != part), kernel, recipe.seed + part)
         for place, rows in enumerate(scaled[:INTERVAL_MASKS]):
             with torch.no_grad():
-                deep = networks(rows[out].unsqueeze(0))[part]
-                answers[place, out] = ((deep + machine(rows[out]) + line(rows[out])) / 3).numpy()
+                deep, straight = networks(rows[out].unsqueeze(0))[part].numpy(), line(rows[out]).numpy()
+            answers[place, out] = (deep + machine.predict(rows[out].numpy().astype(np.float64)) + straight) / 3
     groups, residuals = [], []
     for mask, answer in zip(recipe.masks[:INTERVAL_MASKS], answers, strict=True):
         x = prepare(torch.from_numpy(mask(features)))["x"]
@@ -170,7 +168,9 @@ def _fit_interval(
         residuals.append(root - answer)
     tail = (1 - recipe.coverage) / 2
     held, all_groups = np.concatenate(residuals), np.concatenate(groups).astype(np.float64)
-    low, high = (fit_quantile(all_groups, held, level) for level in (tail, 1 - tail))
+    low, high = (
+        widen_small_groups(all_groups, held, fit_quantile(all_groups, held, level), level) for level in (tail, 1 - tail)
+    )
     return torch.from_numpy(low).float(), torch.from_numpy(high).float()
 
 

@@ -133,22 +133,23 @@ class Networks(nn.Module):
 
 
 class Kernel(nn.Module):
-    """A fitted support vector regression with a Gaussian kernel: (n, d) to roots (n,).
+    """Gaussian kernels around some centres, and a linear part: (n, d) to roots (n,).
 
-    In double precision: thousands of terms of either sign cancel, and single ones would differ between torch and onnxruntime.
+    In double precision: hundreds of terms of either sign cancel, and single ones would differ between torch and onnxruntime.
     """
 
-    def __init__(self, support: Tensor, weights: Tensor, intercept: float, gamma: float) -> None:
+    def __init__(self, centres: Tensor, weights: Tensor, linear: Tensor, intercept: float, gamma: float) -> None:
         super().__init__()
-        self.register_buffer("support", support)
-        self.register_buffer("squares", (support**2).sum(dim=1))
+        self.register_buffer("centres", centres)
+        self.register_buffer("squares", (centres**2).sum(dim=1))
         self.register_buffer("weights", weights)
+        self.register_buffer("linear", linear)
         self.intercept, self.gamma = intercept, gamma
 
     def forward(self, z: Tensor) -> Tensor:
         exact = z.double()
-        distance = (exact**2).sum(dim=1, keepdim=True) + self.squares - 2 * (exact @ self.support.T)
-        return (torch.exp(-self.gamma * distance) @ self.weights + self.intercept).to(z.dtype)
+        distance = (exact**2).sum(dim=1, keepdim=True) + self.squares - 2 * (exact @ self.centres.T)
+        return (torch.exp(-self.gamma * distance) @ self.weights + exact @ self.linear + self.intercept).to(z.dtype)
 
 
 class Linear(nn.Module):

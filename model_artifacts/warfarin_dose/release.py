@@ -11,7 +11,15 @@ from model_artifacts.training.release import file_digest, fill_template
 
 LEAST_TOLERANCE = 0.05
 """mg/week; a gap that no card could show (it gives a tenth)."""
-LISTED = ("warfarin.toml", "history.toml", "heart_failure.toml", "diabetes.toml", "valve.toml", "pregnancy.toml")
+LISTED = (
+    "warfarin.toml",
+    "history.toml",
+    "heart_failure.toml",
+    "diabetes.toml",
+    "valve.toml",
+    "pregnancy.toml",
+    "reference.json",
+)
 
 
 def fill_manifest(folder: Path) -> None:
@@ -23,11 +31,11 @@ def fill_manifest(folder: Path) -> None:
 def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
     """The value of every mark in the template."""
     conformal, without = metrics["conformal"], metrics["without_genotypes"]["this_model"]
-    black = next(group for group in metrics["subgroups"] if group["group"] == "black")
+    black = _group(metrics, "race as recorded", "black")
     error, equation = metrics["model"]["mean_absolute_error"], metrics["rivals"]["iwpc_equation"]["mean_absolute_error"]
     return {
         **{name: file_digest(folder / name) for name in ("model.onnx", *LISTED)},
-        "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * metrics['run']['graph']['completeness_gap_max']):.2g}",
+        "completeness-tolerance": f"{max(LEAST_TOLERANCE, 2 * metrics['explanation']['completeness_gap']['max']):.2g}",
         "novelty-threshold": f"{metrics['novelty']['threshold']:.4g}",
         "people": f"{metrics['cohort']['people']:,}",
         "coverage": f"{100 * conformal['with_genotypes_as_recorded']['coverage']:.0f} %",
@@ -39,4 +47,21 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
         "within-20": f"{100 * metrics['model']['within_20_percent']['estimate']:.0f} %",
         "error-black": f"{black['mean_absolute_error']['estimate']:.1f}",
         "black": f"{black['n']:,}",
+        "cyp2c9-unknown": _share(_group(metrics, "CYP2C9", "unknown")["interval_coverage"]),
+        "vkorc1-unknown": _share(_group(metrics, "VKORC1", "unknown")["interval_coverage"]),
+        "pounds": _share(_test(metrics, "pounds for kilograms (weight)")["rate"]),
     }
+
+
+def _group(metrics: dict[str, Any], by: str, group: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(row for row in metrics["subgroups"] if (row["by"], row["group"]) == (by, group))
+    return found
+
+
+def _test(metrics: dict[str, Any], test: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(row for row in metrics["out_of_distribution"]["detected"] if row["test"] == test)
+    return found
+
+
+def _share(figure: dict[str, float]) -> str:
+    return f"{100 * figure['estimate']:.0f} %"

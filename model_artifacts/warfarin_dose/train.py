@@ -1,16 +1,19 @@
 """Trains warfarin_dose from the raw IWPC table: cross-fitting beside equations and rivals, the released graph, metrics.
 
-Run by `make train MODEL=warfarin_dose`. Writes `model.onnx`, `metrics.json` and, from both, `manifest.toml` (`release.py`) and
-the examples' expectations. One recipe (`training.dose_fit`), used six times: on each of five development parts, whose
-reported fifth no part of the model has seen, and on all rows for the release, which is scored on none.
+Run by `make train MODEL=warfarin_dose`. Writes `model.onnx`, `metrics.json`, `reference.json` and, from these, `manifest.toml`
+(`release.py`), the examples' expectations, the card and, with a key, the signature. One recipe (`recipe.py`), used six times:
+on each of five development parts, whose reported fifth no part of the model has seen, and on all rows for the release, which is
+scored on none. Each part is kept as it is done (`--checkpoints`), so that an interrupted training goes on there.
 """
 
 import argparse
 import platform
-import sys
+import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,96 +21,36 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from model_artifacts.training.dose_fit import (
-    Features,
-    Fitted,
-    Recipe,
-    boosting_rival,
-    fit,
-    kernel_rival,
-    scaled_rows,
-    tune_boosting,
-)
-from model_artifacts.training.dose_model import Layout
+from model_artifacts.training.checkpoints import add_arguments, open_checkpoints, recipe_digest
+from model_artifacts.training.device import choose_device
+from model_artifacts.training.dose_fit import Features, Fitted, fit
 from model_artifacts.training.export import Explanation, Tensors, check_parity, export_explained
+from model_artifacts.training.latency import latency
+from model_artifacts.training.progress import say, track
+from model_artifacts.training.reference import write_reference
 from model_artifacts.training.release import add_sign_key, finish_release
+from model_artifacts.training.report_file import write_metrics
+from model_artifacts.training.variants import variants
+from model_artifacts.warfarin_dose.assurance import evidence_values, explanations, uncertainty, unlike_training
 from model_artifacts.warfarin_dose.cohort import Cohort, read_cohort
-from model_artifacts.warfarin_dose.columns import COLUMNS, CYP2C9, INDEX, RACES, SLOTS, VKORC1
-from model_artifacts.warfarin_dose.equations import clinical_dose, pharmacogenetic_dose
+from model_artifacts.warfarin_dose.columns import COLUMNS, INDEX
+from model_artifacts.warfarin_dose.held_out import HeldOut
+from model_artifacts.warfarin_dose.recipe import FOLDS, KNOWN, RECIPE, SEED, Parts, cross_fit, fold_novelty
 from model_artifacts.warfarin_dose.release import fill_manifest
-from model_artifacts.warfarin_dose.report import HeldOut, make_report, write_metrics
+from model_artifacts.warfarin_dose.report import make_report, mean_absolute_error, novelty_threshold
 
+PACKAGE = "model_artifacts.warfarin_dose"
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[2] / "shared" / "data"  # ../shared/data, seen from the repository's root
-SEED = 2009
-FOLDS = 5
 STEPS = 6
-COVERAGE = 0.9
 PARITY_ROWS = 1000
 PARITY_MG_PER_WEEK = 1e-3
+JUDGED = 500
+"""People whose explanations are judged."""
+TOLERANCE_MG_PER_WEEK = 0.05
+"""How far a variant may move a dose: half of what a card can show."""
 BASELINE = {"age_decades": 6.0, "height": 168.0, "weight": 75.0, "target_inr": 2.5}
 """Of the explanation; every other column is 0 there, sex is in the middle, and what is unknown stays unknown."""
-
-_CYP2C9, _VKORC1 = SLOTS["cyp2c9"], SLOTS["vkorc1"]
-_KNOWN = (INDEX["cyp2c9_known"], INDEX["vkorc1_known"])
-
-
-def masked(features: Features, *columns: int) -> Features:
-    """A copy in which these columns are 0."""
-    copy = features.copy()
-    copy[:, columns] = 0.0
-    return copy
-
-
-RECIPE = Recipe(
-    Layout(
-        nullable={INDEX["height"]: 168.0, INDEX["male"]: 0.5, INDEX["smoking"]: 0.14, INDEX["target_inr"]: 2.5},
-        height=INDEX["height"],
-        explains_height=(INDEX["male"], INDEX["weight"], INDEX["asian"]),
-        crossed=tuple((known, INDEX[race]) for known in _KNOWN for race in RACES),
-        always=tuple(INDEX[name] for name in RACES),
-        groups=tuple(INDEX[name] for name in (*CYP2C9[1:], *VKORC1[1:])),
-        unknown=_KNOWN,
-    ),
-    masks=(
-        lambda rows: rows,
-        lambda rows: masked(rows, *_CYP2C9, *_VKORC1),
-        lambda rows: masked(rows, *_CYP2C9),
-        lambda rows: masked(rows, *_VKORC1),
-    ),
-    novelty=tuple(INDEX[name] for name in ("age_decades", "height", "weight")),
-    parts=5,
-    coverage=COVERAGE,
-    seed=SEED,
-)
-
-
-def cross_fit(cohort: Cohort) -> HeldOut:
-    """Everybody's dose by models that never saw them: ours with and without genotypes, the rivals and the equations."""
-    n, root = len(cohort.dose), np.sqrt(cohort.dose)
-    fold = np.random.default_rng(SEED).permutation(n) % FOLDS
-    doses = {
-        "clinical_equation": clinical_dose(cohort.features),
-        "iwpc_equation": pharmacogenetic_dose(cohort.features),
-    }
-    doses |= {name: np.zeros(n) for name in ("model", "without_genotypes", "support_vector", "gradient_boosting")}
-    intervals = {name: np.zeros((n, 2)) for name in ("model", "without_genotypes")}
-    novelty, settings = np.zeros(n), []
-    for number in range(FOLDS):
-        develop, report = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        fitted = fit(cohort.features[develop], cohort.dose[develop], RECIPE)
-        for name, mask in zip(intervals, RECIPE.masks, strict=False):
-            answer = fitted.predict(mask(cohort.features[report]))
-            doses[name][report], intervals[name][report] = answer["dose"], answer["interval"]
-        novelty[report] = fitted.predict(cohort.features[report])["novelty"]
-        rows = scaled_rows(fitted, cohort.features)
-        doses["support_vector"][report] = kernel_rival(rows, root, fitted.kernel, develop, report)
-        boosting = tune_boosting(cohort.features[develop], root[develop], SEED)
-        doses["gradient_boosting"][report] = boosting_rival(cohort.features, root, boosting, develop, report)
-        settings.append(f"fold {number + 1}: kernel {fitted.kernel}, boosting {boosting}")
-        error = np.abs(doses["model"][report] - cohort.dose[report]).mean()
-        print(f"fold {number + 1} of {FOLDS}: mean absolute error {error:.2f} mg/week", file=sys.stderr, flush=True)
-    return HeldOut(cohort, doses, intervals, novelty, tuple(settings))
 
 
 def baseline(inputs: Tensors) -> Tensors:
@@ -118,7 +61,7 @@ def baseline(inputs: Tensors) -> Tensors:
         reference[INDEX[name]] = value
     reference[INDEX["male"]] = 0.5
     recorded = torch.ones(len(COLUMNS))
-    recorded[list(_KNOWN)] = 0.0  # whether a genotype is known is no difference from anybody
+    recorded[list(KNOWN)] = 0.0  # whether a genotype is known is no difference from anybody
     keep = known * recorded
     return {"x": keep * reference + (1 - keep) * x}
 
@@ -131,56 +74,115 @@ def export(fitted: Fitted, path: Path) -> Explanation:
     return explanation
 
 
-def graph_facts(path: Path, features: Features) -> dict[str, object]:
-    """Size, speed and the largest completeness gap of the graph, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    gaps, times = [], []
-    for row in features:
-        began = time.perf_counter()
-        (gap,) = session.run(["completeness_gap"], {"features": row[None]})
-        times.append(1000 * (time.perf_counter() - began))
-        gaps.append(float(np.abs(gap).max()))
+def graph_sections(fitted: Fitted, path: Path, rows: Features) -> dict[str, Any]:
+    """Whether the graph's reasons are its own, and how fast it gives them: `explanation` and its like, `latency`."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = ["attributions", "completeness_gap"]
+    answers = [session.run(names, {"features": row[None]}) for row in rows]
+    attributions, gaps = (np.concatenate(part) for part in zip(*answers, strict=True))
+    inputs = fitted.prepare(torch.from_numpy(rows[:JUDGED]))
+
+    @torch.no_grad()
+    def answer(points: Features, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        dose: npt.NDArray[np.float32] = fitted.model(torch.from_numpy(points), inputs["known"][at])[0][:, 0].numpy()
+        return dose
+
+    points, reference = inputs["x"].numpy(), baseline(inputs)["x"].numpy()
     return {
-        "bytes": path.stat().st_size,
-        "integration_steps": STEPS,
-        "completeness_gap_max": max(gaps),
-        "milliseconds": {"median": float(np.median(times)), "p99": float(np.percentile(times, 99))},
+        **explanations(points, reference, attributions[:JUDGED], answer, gaps),
+        "latency": latency(path, {"features": rows}),
     }
+
+
+def variant_sections(cohort: Cohort, rows: npt.NDArray[np.int64], fitted: Fitted) -> dict[str, Any]:
+    """The variants of the graph of `fitted` on `rows`, people that it never saw."""
+    truth = cohort.dose[rows]
+    score = ("mean_absolute_error", lambda doses: mean_absolute_error(doses, truth))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fold.onnx"
+        export(fitted, path)
+        made = variants(path, {"features": cohort.features[rows]}, score, tolerance=TOLERANCE_MG_PER_WEEK)
+    made["variants_released"]["how"] = "the graph of the last fold, on the people that it never saw"
+    return made
+
+
+def write_drift_reference(folder: Path, held: HeldOut) -> None:
+    """`reference.json`: the cohort as the card would show it, with the held-out doses."""
+    values = evidence_values(held.cohort.features)
+    novel = float((held.novelty > novelty_threshold(held.novelty)).mean())
+    write_reference(
+        folder,
+        list(values),
+        np.stack(list(values.values()), axis=1),
+        {"weekly_dose": held.doses["model"]},
+        source=f"held-out doses of {len(held.cohort.dose):,} people of the IWPC cohort, ages by decade",
+        categorical=("race", "cyp2c9", "vkorc1"),
+        novel=novel,
+    )
+
+
+def evaluate(cohort: Cohort, parts: Parts, fitted: Fitted, path: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    held, rows = parts.held_out(cohort), _some_masked(cohort.features)[:PARITY_ROWS]
+    threshold = novelty_threshold(held.novelty)
+    last = parts.fold == FOLDS - 1
+    say("explanations, latency")
+    sections = graph_sections(fitted, path, rows)
+    say("variants, unlike the training data")
+    sections |= variant_sections(cohort, np.flatnonzero(last), fit(*_developed(cohort, ~last), RECIPE))
+    sections["out_of_distribution"] = unlike_training(
+        cohort.features, lambda changed: fold_novelty(parts, changed), threshold
+    )
+    sections |= uncertainty(held.doses["model"], cohort.dose, held.members, held.intervals["model"], held.novelty)
+    return make_report(held, run) | sections
 
 
 def main() -> None:
     """Trains, evaluates, exports and writes everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="train warfarin_dose")
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds iwpc-warfarin/warfarin.csv")
+    add_arguments(parser, "warfarin_dose")
     add_sign_key(parser)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    began = time.monotonic()
-    cohort = read_cohort(arguments.data / "iwpc-warfarin" / "warfarin.csv")
-    held = cross_fit(cohort)
-    fitted = fit(cohort.features, cohort.dose, RECIPE)
-    path = FOLDER / "model.onnx"
+    device, began = choose_device(SEED, prefer="cpu"), time.monotonic()  # networks this small gain nothing from a GPU
+    say(device.words)
+    table = arguments.data / "iwpc-warfarin" / "warfarin.csv"
+    cohort = read_cohort(table)
+    digest = recipe_digest([f"{PACKAGE}.recipe", f"{PACKAGE}.cohort"], {"seed": SEED}, [table])
+    kept = open_checkpoints(arguments.checkpoints, digest, fresh=arguments.fresh)
+    parts = Parts.of(
+        [kept.part(f"fold-{number}", partial(cross_fit, cohort, number)) for number in track(range(FOLDS), "fold")]
+    )
+    say("released model")
+    fitted, path = fit(cohort.features, cohort.dose, RECIPE), FOLDER / "model.onnx"
     explanation = export(fitted, path)
     rows: dict[str, Tensor] = {"features": torch.from_numpy(_some_masked(cohort.features)[:PARITY_ROWS])}
     parity = check_parity(path, fitted.model, rows, explanation, tolerance=PARITY_MG_PER_WEEK)
     run = {
         "parity": {"rows": PARITY_ROWS, "largest_difference_mg_per_week": max(parity.values())},
-        "graph": graph_facts(path, _some_masked(cohort.features)[:PARITY_ROWS]),
+        "graph": {"bytes": path.stat().st_size, "integration_steps": STEPS},
         "seed": SEED,
-        "seconds": round(time.monotonic() - began),
-        "python": platform.python_version(),
-        "libraries": {
-            name: version(name) for name in ("torch", "numpy", "scikit-learn", "scipy", "onnx", "onnxruntime")
-        },
+        "device": device.words,
     }
-    write_metrics(make_report(held, run), FOLDER / "metrics.json")
+    report = evaluate(cohort, parts, fitted, path, run)
+    report["run"] |= {"seconds": round(time.monotonic() - began), **_versions()}
+    write_metrics(FOLDER, report)
+    write_drift_reference(FOLDER, parts.held_out(cohort))
     fill_manifest(FOLDER)
-    finish_release("model_artifacts.warfarin_dose", arguments.sign_key)
+    finish_release(PACKAGE, arguments.sign_key)
+    say(f"done in {time.monotonic() - began:.0f} s")
 
 
-def _some_masked(features: Features) -> npt.NDArray[np.float32]:
+def _versions() -> dict[str, Any]:
+    names = ("torch", "numpy", "scikit-learn", "scipy", "onnx", "onnxruntime")
+    return {"python": platform.python_version(), "libraries": {name: version(name) for name in names}}
+
+
+def _developed(cohort: Cohort, rows: npt.NDArray[np.bool_]) -> tuple[Features, npt.NDArray[np.float64]]:
+    return cohort.features[rows], cohort.dose[rows]
+
+
+def _some_masked(features: Features) -> Features:
     """Every third row without genotypes, so that both kinds are measured."""
     rows = features.copy()
     rows[::3] = RECIPE.masks[1](rows[::3])

@@ -27,4 +27,7 @@ def test_latency_of_the_explanation_is_seen_beside_the_predictions(tmp_path):
     assert whole["p50_ms"] > 3 * part["p50_ms"] > 0
     assert whole["p99_ms"] >= whole["p50_ms"]
     assert section["threads"] == 1
+    assert whole["p50_processor_ms"] > 3 * part["p50_processor_ms"] > 0
+    assert whole["p50_processor_ms"] < 1.2 * whole["p50_ms"]
+    assert section["load_average"] >= 0
     assert section["how"].startswith("60 calls")
