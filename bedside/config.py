@@ -105,6 +105,7 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "prevent_cvd",
         "icu_mortality",
         "warfarin_dose",
+        "readmission_30d",
     )
     shadow: Annotated[tuple[str, ...], "ids of models that run and are logged, and show nothing to anyone"] = ()
     archive: Annotated[

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 from model_artifacts.errors import ManifestError
 
-BUILT_IN = ("prevent_cvd", "icu_mortality", "warfarin_dose")
+BUILT_IN = ("prevent_cvd", "icu_mortality", "warfarin_dose", "readmission_30d")
 ENTRY_POINT_GROUP = "bedside.models"
 
 

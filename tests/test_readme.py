@@ -87,3 +87,21 @@ def test_readme_of_the_worked_example_and_the_guide_give_the_figures_of_its_eval
     rows = metrics["explanation"]["rows_of_the_graph_at_most"]
     assert f"at most {rows} rows" in guide
     assert f"at most {rows} rows" in readme
+
+
+def test_readme_figures_of_readmission_30d_are_those_of_its_evaluation() -> None:
+    metrics = json.loads((ROOT / "model_artifacts/readmission_30d/metrics.json").read_text())
+    auroc, auprc = metrics["model"]["auroc"], metrics["model"]["auprc"]
+    rivals = {
+        name: tuple(f"{rival[metric]['estimate']:.3f}" for metric in ("auroc", "auprc"))
+        for name, rival in metrics["rivals"].items()
+    }
+    words = (
+        f"AUROC {auroc['estimate']:.3f} (95 % interval {auroc['low']:.3f}–{auroc['high']:.3f}), AUPRC {auprc['estimate']:.3f}, "
+        f"calibration slope {metrics['model']['calibration_slope']['estimate']:.2f}, by 5-fold cross-validation by person over "
+        f"{metrics['cohort']['stays']:,} stays; gradient boosting on the same folds {' and '.join(rivals['gradient_boosting'])}, "
+        f"with the same history of earlier stays {' and '.join(rivals['gradient_boosting_with_history'])}; with what a record "
+        f"tells {metrics['as_read_from_a_record']['auroc']['estimate']:.3f}, without earlier stays "
+        f"{metrics['without_earlier_stays']['auroc']['estimate']:.3f}"
+    )
+    assert words in README
