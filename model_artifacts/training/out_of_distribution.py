@@ -25,6 +25,7 @@ Rows = Mapping[str, Array]
 Report = dict[str, Any]
 
 AGES = (1, 5, 10)
+_TENFOLD = (("a value tenfold", 10.0), ("a value a tenth", 0.1))
 
 # Mean and standard deviation by age in years, of healthy children, rounded; a draw is normal within them.
 CHILDREN: Mapping[str, Mapping[int, tuple[float, float]]] = {
@@ -90,12 +91,8 @@ def out_of_distribution(
     names = list(shuffled or subject.ranges)
     found = [
         detection(subject, times(subject.rows, name, factor), f"{word} ({name})", measured(subject.rows, [name]))
-        for name in subject.ranges
-        for word, factor in (("a value tenfold", 10.0), ("a value a tenth", 0.1))
+        for name, word, factor in _slips(subject, slips)
     ]
-    for name, (word, factor) in slips.items():
-        rows = times(subject.rows, name, factor)
-        found.append(detection(subject, rows, f"{word} ({name})", measured(subject.rows, [name])))
     several = measured(subject.rows, names, at_least=2)
     between = exchange_variables(subject.rows, names, random)
     found.append(detection(subject, between, "shuffled variables", several))
@@ -113,6 +110,12 @@ def out_of_distribution(
         "detected": found,
         "held_out_flagged": wilson(int(flagged.sum()), len(flagged)),
     }
+
+
+def _slips(subject: Subject, own: Mapping[str, tuple[str, float]]) -> list[tuple[str, str, float]]:
+    """The input, the slip in words, and the factor."""
+    common = [(name, word, factor) for name in subject.ranges for word, factor in _TENFOLD]
+    return common + [(name, word, factor) for name, (word, factor) in own.items()]
 
 
 def read(subject: Subject, rows: Rows) -> tuple[dict[str, Array], Flags]:
