@@ -99,7 +99,8 @@ def test_readme_figures_of_readmission_30d_are_those_of_its_evaluation() -> None
     words = (
         f"AUROC {auroc['estimate']:.3f} (95 % interval {auroc['low']:.3f}–{auroc['high']:.3f}), AUPRC {auprc['estimate']:.3f}, "
         f"calibration slope {metrics['model']['calibration_slope']['estimate']:.2f}, by 5-fold cross-validation by person over "
-        f"{metrics['cohort']['stays']:,} stays; gradient boosting on the same folds {' and '.join(rivals['gradient_boosting'])}, "
+        f"{metrics['cohort']['stays']:,} stays; gradient boosting on the same folds "
+        f"{' and '.join(rivals['gradient_boosting'])}, "
         f"with the same history of earlier stays {' and '.join(rivals['gradient_boosting_with_history'])}; with what a record "
         f"tells {metrics['as_read_from_a_record']['auroc']['estimate']:.3f}, without earlier stays "
         f"{metrics['without_earlier_stays']['auroc']['estimate']:.3f}"

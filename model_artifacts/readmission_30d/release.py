@@ -53,6 +53,8 @@ def marks(metrics: dict[str, Any], folder: Path) -> dict[str, str]:
         "people": f"{metrics['cohort']['people']:,}",
         "events": f"{metrics['cohort']['events']:,}",
         "auroc": f"{model['auroc']['estimate']:.3f}",
+        "pairs": f"{100 * model['auroc']['estimate']:.0f} %",
+        "pairs-read": f"{100 * read['auroc']['estimate']:.0f} %",
         "auroc-read": f"{read['auroc']['estimate']:.3f}",
         "auroc-without": f"{without['auroc']['estimate']:.3f}",
         "auroc-boosting": f"{rivals['gradient_boosting']['auroc']['estimate']:.3f}",

@@ -68,7 +68,7 @@ from model_artifacts.training.variants import variants
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[2] / "shared" / "data"  # ../shared/data, seen from the repository's root
 FOLDS = 5
-STEPS = 8
+STEPS = 5
 PARITY_ROWS = 1000
 EXPLAINED_ROWS = 500
 

@@ -28,8 +28,8 @@ class Recipe:
     table: Table
     hide: tuple[Callable[[Features], Features], ...]
     members: int = 3
-    hidden: int = 144
-    epochs: int = 12
+    hidden: int = 192
+    epochs: int = 20
     drop: float = 0.05
     learning_rate: float = 3e-3
     weight_decay: float = 0.02

@@ -37,9 +37,11 @@ def test_release_refuses_a_mark_that_nothing_fills(tmp_path: Path) -> None:
         fill_manifest(tmp_path)
 
 
-def test_release_beats_gradient_boosting_without_history_by_more_than_chance() -> None:
-    difference = _metrics()["difference"]["gradient_boosting"]
-    assert difference["auroc"]["low"] > 0
+def test_release_beats_gradient_boosting_by_more_than_chance_and_given_the_same_history_too() -> None:
+    difference = _metrics()["difference"]
+    assert difference["gradient_boosting"]["auroc"]["low"] > 0
+    assert difference["gradient_boosting"]["auprc"]["low"] > 0
+    assert difference["gradient_boosting_with_history"]["auroc"]["low"] > 0
 
 
 def test_release_is_calibrated() -> None:
