@@ -233,7 +233,7 @@ def main() -> None:
     parts = graph_parts(released_network(cohort, codes, recipe, scale, kept), cohort, codes, held)
     parts["run"] |= {
         "seed": SEED,
-        "seconds": round(time.monotonic() - began),
+        "seconds_since_the_last_start": round(time.monotonic() - began),
         "device": device.words,
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "onnx", "onnxruntime")},
