@@ -63,8 +63,8 @@ def make_report(cohort: Cohort, held: HeldOut, folds: Sequence[Fold], parts: Map
     return {
         "what": "5-fold cross-fitting by person: each figure is of models that never saw the person it is computed on; the "
         "released model repeats the recipe on everybody and is scored on nobody",
-        "selection": "features, teacher and network were chosen on these people, mostly on a fifth of them; the network's width "
-        "and epochs were raised once after a look at all five folds, so the figures may be slightly optimistic",
+        "selection": "features, teacher and network were chosen on these people, mostly on a fifth of them; the network's "
+        "width and epochs were raised once after a look at all five folds, so the figures may be slightly optimistic",
         "interval": f"95 % percentile bootstrap over people, {BOOTSTRAPS} draws ({SUBGROUP_BOOTSTRAPS} in subgroups); "
         "differences are paired",
         "cohort": describe(cohort),
