@@ -57,23 +57,14 @@ class Prepare(nn.Module):
 
     def forward(self, features: Tensor) -> Tensors:
         known = 1 - torch.isnan(features).to(features.dtype)
-        filled = features
-        for column, value in self.layout.nullable.items():
-            filled = torch.cat(
-                [
-                    filled[:, :column],
-                    torch.where(known[:, column : column + 1] > 0, filled[:, column : column + 1], value),
-                    filled[:, column + 1 :],
-                ],
-                dim=1,
-            )
-        at = self.layout.height
-        ones = torch.ones_like(filled[:, :1])
-        estimated = (torch.cat([ones, filled[:, list(self.layout.explains_height)]], dim=1) @ self.height_weights)[
-            :, None
-        ]
-        height = torch.where(known[:, at : at + 1] > 0, filled[:, at : at + 1], estimated)
-        return {"x": torch.cat([filled[:, :at], height, filled[:, at + 1 :]], dim=1), "known": known}
+        width = features.shape[1]
+        # What may not be missing stays not-a-number, and so does the answer.
+        fill = torch.tensor([self.layout.nullable.get(column, float("nan")) for column in range(width)])
+        filled = torch.where(known > 0, features, fill)
+        estimated = self.height_weights[0] + select(filled, self.layout.explains_height) @ self.height_weights[1:, None]
+        missing = select(1 - known, (self.layout.height,) * width)
+        is_height = torch.tensor([float(column == self.layout.height) for column in range(width)])
+        return {"x": torch.where(missing * is_height > 0, estimated, filled), "known": known}
 
     def graph_inputs(self, inputs: Tensors) -> Tensors:
         """`forward` for the exporter, which passes inputs by name."""
@@ -93,10 +84,15 @@ def fit_height(features: Array, layout: Layout) -> Array:
     return np.asarray(weights)
 
 
+def select(x: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """These columns of `x`, as one product: indexing costs several operators for each, and as many again in the gradient."""
+    return x @ torch.tensor([[float(row == column) for column in columns] for row in range(x.shape[1])])
+
+
 def design(x: Tensor, layout: Layout) -> Tensor:
     """`x` and the crossed columns, (n, d)."""
-    crossed = [(1 - x[:, known]) * x[:, group] for known, group in layout.crossed]
-    return torch.cat([x, torch.stack(crossed, dim=1)], dim=1)
+    known, group = zip(*layout.crossed, strict=True)
+    return torch.cat([x, (1 - select(x, known)) * select(x, group)], dim=1)
 
 
 def group_design(x: Tensor, root: Tensor, layout: Layout) -> Tensor:
