@@ -10,6 +10,7 @@ axis.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 HOURS = 48
-"""The horizon of v1: the first 48 hours after ICU admission, as in the challenge."""
+"""The most that is read: the first 48 hours after ICU admission, as in the challenge."""
 
 Float = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -80,16 +81,29 @@ def plausible(variable: npt.NDArray[np.integer], values: Float64) -> npt.NDArray
 
 
 def hourly(
-    times_h: Float64, variable: npt.NDArray[np.integer], values: Float64, stay: npt.NDArray[np.integer], stays: int
+    times_h: Float64,
+    variable: npt.NDArray[np.integer],
+    values: Float64,
+    stay: npt.NDArray[np.integer],
+    stays: int,
+    elapsed_h: float = HOURS,
 ) -> tuple[Float, Float]:
     """Hourly means and counts of many stays, each `(stays, 48, 37)` float32; the mean is 0 where nothing was measured.
 
-    Hour `h` holds the times in `[h, h + 1)`; the last one also holds exactly 48. Times outside 0–48 and implausible values
-    count as not measured. O(number of events).
+    The rows end at `elapsed_h` hours after admission, whenever that is: row 47 is the hour up to that moment, the moment
+    included and the hour's beginning not, row 46 the hour before that, and rows before admission are empty. So "two hours ago"
+    is the same place at any time of the stay, and what is charted on the hour counts once in each. The moment of admission
+    is in the stay's first row. Times outside 0–`elapsed_h` and implausible values count as not measured. O(number of events).
+
+    Raises:
+        ValueError: `elapsed_h` is not within 0 to 48.
     """
-    kept = plausible(variable, values) & (times_h >= 0) & (times_h <= HOURS)
-    hour = np.minimum(times_h[kept].astype(np.int64), HOURS - 1)
-    cell = (stay[kept].astype(np.int64) * HOURS + hour) * len(VARIABLES) + variable[kept]
+    if not 0 <= elapsed_h <= HOURS:
+        raise ValueError(f"elapsed hours: expected 0 to {HOURS}, got {elapsed_h}")
+    kept = plausible(variable, values) & (times_h >= 0) & (times_h <= elapsed_h)
+    first = min(HOURS - math.ceil(elapsed_h), HOURS - 1)
+    row = np.maximum(HOURS - 1 - np.floor(elapsed_h - times_h[kept]).astype(np.int64), first)
+    cell = (stay[kept].astype(np.int64) * HOURS + row) * len(VARIABLES) + variable[kept]
     cells = stays * HOURS * len(VARIABLES)
     count = np.bincount(cell, minlength=cells)
     total = np.bincount(cell, weights=values[kept], minlength=cells)
@@ -109,8 +123,16 @@ def static_row(values: Mapping[str, float | None]) -> Float:
 
 
 def stay_tensors(
-    times_h: Float64, variable: npt.NDArray[np.integer], values: Float64, statics: Mapping[str, float | None]
+    times_h: Float64,
+    variable: npt.NDArray[np.integer],
+    values: Float64,
+    statics: Mapping[str, float | None],
+    elapsed_h: float = HOURS,
 ) -> dict[str, Float]:
-    """The graph's inputs for one stay: `values` and `counts` `(1, 48, 37)`, `statics` `(1, 4)`, all float32."""
-    mean, count = hourly(times_h, variable, values, np.zeros(len(values), dtype=np.int64), 1)
-    return {"values": mean, "counts": count, "statics": static_row(statics)}
+    """The graph's inputs for one stay, float32: `values` and `counts` `(1, 48, 37)`, `statics` `(1, 4)`, `elapsed` `(1, 1)`.
+
+    `elapsed_h` is the time since admission up to which is read, in hours, 0 to 48.
+    """
+    mean, count = hourly(times_h, variable, values, np.zeros(len(values), dtype=np.int64), 1, elapsed_h)
+    elapsed = np.full((1, 1), elapsed_h, dtype=np.float32)
+    return {"values": mean, "counts": count, "statics": static_row(statics), "elapsed": elapsed}

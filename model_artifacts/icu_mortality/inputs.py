@@ -1,9 +1,11 @@
-"""What icu_mortality reads: 37 variables over the first 48 hours of the ICU stay, age, sex, height and kind of unit.
+"""What icu_mortality reads: 37 variables of the ICU stay up to now, at most its first 48 hours, age, sex, height and kind
+of unit.
 
 Owns the way from a record to the tensors of `events.stay_tensors`, the same function that training uses, and the
 evidence for every variable: its last value with unit, time and source, how often it was measured, or why it is missing.
 
-Hour 0 is the start of the ICU stay (`population.current_icu_stay`). Nothing after `as_of` or after hour 48 is read.
+Hour 0 is the start of the ICU stay (`population.current_icu_stay`). Nothing after `as_of` or after hour 48 is read; how many
+hours that makes is an input of its own.
 To add a variable: a row in `variables.toml`, then train.
 """
 
@@ -94,7 +96,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class IcuInputs:
-    """The `InputSpec` of this model: `values` and `counts` (1, 48, 37), `statics` (1, 4), float32."""
+    """The `InputSpec` of this model: `values` and `counts` (1, 48, 37), `statics` (1, 4), `elapsed` (1, 1), float32."""
 
     def queries(self) -> tuple[Query, ...]:
         """See `InputSpec.queries`."""
@@ -110,6 +112,7 @@ class IcuInputs:
         """See `InputSpec.extract`; without an ICU stay nothing is measured, and the population says so."""
         stay = current_icu_stay(record, as_of)
         events, set_aside = ((), ()) if stay is None else read_events(record, stay.start, as_of)
+        elapsed_h = 0.0 if stay is None else min(as_of - stay.start, _HORIZON) / timedelta(hours=1)
         vector = extract(record, (_HEIGHT,), as_of)
         person = _person(record, as_of if stay is None else stay.start)
         unit = _unit_kind(None if stay is None else stay.encounter)
@@ -119,8 +122,9 @@ class IcuInputs:
             np.array([event.variable for event in events], dtype=np.int64),
             np.array([event.value for event in events]),
             {item.name: item.value for item in statics},
+            elapsed_h,
         )
-        evidence = _variable_evidence(events, set_aside) + statics
+        evidence = _variable_evidence(events, set_aside, elapsed_h) + statics
         return ModelInputs(arrays, evidence, _slots(), set_aside_words((*set_aside, *vector.set_aside), _LABELS))
 
 
@@ -162,13 +166,15 @@ def _presence_events(record: PatientRecord, start: datetime, end: datetime) -> l
     return list(events.values())
 
 
-def _variable_evidence(events: tuple[Event, ...], set_aside: tuple[SetAside, ...]) -> tuple[Evidence, ...]:
+def _variable_evidence(
+    events: tuple[Event, ...], set_aside: tuple[SetAside, ...], elapsed_h: float
+) -> tuple[Evidence, ...]:
     by_variable: defaultdict[int, list[Event]] = defaultdict(list)
     for event in events:
         by_variable[event.variable].append(event)
     reasons = {item.detail.split(":")[0]: item.reason for item in set_aside if item.reason is not Reason.DUPLICATE}
     return tuple(
-        _measured(variable, by_variable[index])
+        _measured(variable, by_variable[index], elapsed_h)
         if by_variable[index]
         else Evidence(
             *(variable.name, variable.label, None, _shown_unit(variable), None, None),
@@ -178,7 +184,8 @@ def _variable_evidence(events: tuple[Event, ...], set_aside: tuple[SetAside, ...
     )
 
 
-def _measured(variable: Variable, events: list[Event]) -> Evidence:
+def _measured(variable: Variable, events: list[Event], elapsed_h: float) -> Evidence:
+    """The last value; `elapsed_h`, rounded down, is the time in which it was measured so often."""
     last = events[-1]
     values = [event.value for event in events]
     often = "once" if len(values) == 1 else f"{len(values)} times"
@@ -186,12 +193,12 @@ def _measured(variable: Variable, events: list[Event]) -> Evidence:
     if variable.presence:
         return Evidence(
             *(variable.name, variable.label, last.value, "", last.observed_at, last.source),
-            note=f"recorded {often} in {HOURS} h",
+            note=f"recorded {often} in {int(elapsed_h)} h",
             display="yes",
         )
     return Evidence(
         *(variable.name, variable.label, last.value, _shown_unit(variable), last.observed_at, last.source),
-        note=f"measured {often} in {HOURS} h{span}",
+        note=f"measured {often} in {int(elapsed_h)} h{span}",
     )
 
 

@@ -50,17 +50,23 @@ def fit_platt(logits: Array, labels: npt.NDArray[np.integer]) -> Platt:
     """
     if labels.min() == labels.max():
         raise ValueError("calibration needs events and non-events")
-    design = np.stack([logits, np.ones_like(logits)], axis=1)
-    weights = np.array([1.0, 0.0])
+    slope, intercept = fit_logistic(np.stack([logits, np.ones_like(logits)], axis=1), labels)
+    return Platt(float(slope), float(intercept))
+
+
+def fit_logistic(design: Array, labels: npt.NDArray[np.integer]) -> Array:
+    """The maximum-likelihood weights `(k,)` of a logistic regression on `design` `(n, k)`, by Newton's method."""
+    weights = np.zeros(design.shape[1])
+    weights[0] = 1.0
     for _ in range(_STEPS):
         predicted = sigmoid(design @ weights)
         gradient = design.T @ (labels - predicted)
         hessian = design.T @ (design * (predicted * (1 - predicted))[:, None])
-        step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
+        step = np.linalg.solve(hessian + 1e-9 * np.eye(len(weights)), gradient)
         weights = weights + np.clip(step, -5, 5)
         if np.abs(step).max() < _TOLERANCE:
             break
-    return Platt(float(weights[0]), float(weights[1]))
+    return weights
 
 
 def fit_intercept(logits: Array, labels: npt.NDArray[np.integer]) -> float:

@@ -1,9 +1,11 @@
 """Class-conditional split conformal sets for a yes/no outcome: a bound for each outcome, with its coverage.
 
 Owns the bounds (Vovk, Conditional validity of inductive conformal predictors, 2012: one quantile for each class, so that both
-deaths and survivors are covered at the stated rate). Numpy only.
+deaths and survivors are covered at the stated rate), and bounds by the hour: what a risk rules out early is not what it rules
+out late, so coverage is kept within each span of hours too. Numpy only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,18 @@ class Bounds:
     coverage: float
     event: float
     no_event: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoundsByHour:
+    """Bounds of each span of hours; `from_h` are their beginnings, ascending, the last span is open."""
+
+    from_h: tuple[float, ...]
+    bounds: tuple[Bounds, ...]
+
+    def at(self, hour: float) -> Bounds:
+        """Those of the span that holds `hour`; before the first span, the first's."""
+        return self.bounds[max(0, int(np.searchsorted(self.from_h, hour, side="right")) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,29 @@ def fit_bounds(probabilities: Array, labels: npt.NDArray[np.integer], coverage: 
     return Bounds(
         coverage, _bound(probabilities[labels == 1], coverage), _bound(1 - probabilities[labels == 0], coverage)
     )
+
+
+def fit_bounds_by_hour(
+    probabilities: Array,
+    labels: npt.NDArray[np.integer],
+    hours: Sequence[float],
+    from_h: tuple[float, ...],
+    coverage: float,
+) -> BoundsByHour:
+    """Bounds for each span that begins at `from_h`, from probabilities `(hours, n)` of the same rows at these hours.
+
+    Raises:
+        ValueError: too few rows of a class for this coverage, or a span without an hour.
+    """
+    span = np.searchsorted(from_h, hours, side="right") - 1
+    empty = sorted(set(range(len(from_h))) - set(span.tolist()))
+    if empty:
+        raise ValueError(f"conformal bounds: no hour in the span from {from_h[empty[0]]:g} h on")
+    each = [
+        fit_bounds(probabilities[span == number].ravel(), np.tile(labels, int((span == number).sum())), coverage)
+        for number in range(len(from_h))
+    ]
+    return BoundsByHour(from_h, tuple(each))
 
 
 def set_rates(bounds: Bounds, probabilities: Array, labels: npt.NDArray[np.integer]) -> SetRates:

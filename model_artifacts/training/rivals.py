@@ -27,6 +27,7 @@ def boosted_predictions(features: Features, labels: Labels, folds: Sequence[Fold
     """Held-out probabilities of gradient boosting, the mean of three seeds, `(n,)`."""
     result = np.zeros(len(labels))
     for fold in folds:
+        develop, report = (features[rows][:, measured(features[fold.develop])] for rows in (fold.develop, fold.report))
         for seed in SEEDS:
             model = HistGradientBoostingClassifier(
                 max_iter=300,
@@ -37,9 +38,14 @@ def boosted_predictions(features: Features, labels: Labels, folds: Sequence[Fold
                 max_features=0.3,
                 random_state=seed,
             )
-            model.fit(features[fold.develop], labels[fold.develop])
-            result[fold.report] += model.predict_proba(features[fold.report])[:, 1] / len(SEEDS)
+            model.fit(develop, labels[fold.develop])
+            result[fold.report] += model.predict_proba(report)[:, 1] / len(SEEDS)
     return result
+
+
+def measured(features: Features) -> npt.NDArray[np.bool_]:
+    """Which columns have any value: early in a stay some statistics are of nobody, and binning needs one."""
+    return np.asarray(~np.isnan(features).all(axis=0))
 
 
 def regression_predictions(features: Features, labels: Labels, folds: Sequence[Fold]) -> Array:

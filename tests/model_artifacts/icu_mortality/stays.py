@@ -16,8 +16,8 @@ ADMITTED = datetime(2026, 3, 1, 17, 43, tzinfo=UTC)
 AS_OF = ADMITTED + timedelta(hours=50)
 
 
-def arrays_of(stay):
-    return stay_tensors(stay.times_h, stay.variable, stay.values, stay.statics)
+def arrays_of(stay, elapsed_h=48.0):
+    return stay_tensors(stay.times_h, stay.variable, stay.values, stay.statics, elapsed_h)
 
 
 def bundle_of(stay):

@@ -59,14 +59,52 @@ def test_events_table_units_are_known_to_the_adapters(variable):
 
 def test_events_an_hour_holds_the_mean_and_the_count():
     tensors = one((3.0, "K", 4.0), (3.99, "K", 5.0), (4.0, "K", 6.0))
-    assert tensors["values"][0, 3:5, INDEX["K"]].tolist() == [4.5, 6.0]
-    assert tensors["counts"][0, 3:5, INDEX["K"]].tolist() == [2.0, 1.0]
+    assert tensors["values"][0, 2:4, INDEX["K"]].tolist() == [4.0, 5.5]
+    assert tensors["counts"][0, 2:4, INDEX["K"]].tolist() == [1.0, 2.0]
     assert tensors["counts"].sum() == 3
 
 
 def test_events_the_48th_hour_is_inclusive_and_nothing_outside_counts():
     counts = one((48.0, "K", 4.0), (48.1, "K", 4.0), (-0.1, "K", 4.0))["counts"]
     assert counts.sum() == counts[0, HOURS - 1, INDEX["K"]] == 1
+
+
+def test_events_the_last_row_is_the_last_hour_at_any_time_of_the_stay():
+    events = (np.array([0.0, 9.5, 10.4]), np.full(3, INDEX["K"]), np.array([3.0, 4.0, 5.0]))
+    tensors = stay_tensors(*events, {}, 10.4)
+    assert np.flatnonzero(tensors["counts"][0, :, INDEX["K"]]).tolist() == [37, 47]
+    assert tensors["values"][0, [37, 47], INDEX["K"]].tolist() == [3.0, 4.5]
+    assert tensors["elapsed"].tolist() == [[pytest.approx(10.4)]]
+
+
+def test_events_nothing_later_than_the_time_looked_at_counts():
+    events = (np.array([5.0, 6.0, 6.01]), np.full(3, INDEX["K"]), np.array([3.0, 4.0, 5.0]))
+    assert stay_tensors(*events, {}, 6.0)["values"][0, 46:, INDEX["K"]].tolist() == [3.0, 4.0]
+
+
+def test_events_the_moment_of_admission_is_in_the_first_row_of_the_stay():
+    for elapsed_h, first in ((48.0, 0), (6.0, 42), (6.5, 41), (0.0, 47)):
+        counts = stay_tensors(np.zeros(1), np.full(1, INDEX["K"]), np.ones(1) * 4, {}, elapsed_h)["counts"]
+        assert np.flatnonzero(counts[0, :, INDEX["K"]]).tolist() == [first]
+
+
+@pytest.mark.parametrize("elapsed_h", [-0.1, 48.1])
+def test_events_refuse_a_time_that_is_not_read(elapsed_h):
+    with pytest.raises(ValueError, match="expected 0 to 48"):
+        stay_tensors(np.zeros(0), np.zeros(0, dtype=int), np.zeros(0), {}, elapsed_h)
+
+
+@given(
+    st.integers(6, 48), st.lists(st.tuples(st.integers(0, 2880), st.sampled_from(list(INDEX))), min_size=1, max_size=20)
+)
+def test_events_rows_of_a_whole_hour_are_those_of_48_hours_moved(hour, events):
+    times = np.array([minutes for minutes, _ in events]) / 60
+    names = np.array([INDEX[name] for _, name in events])
+    inside = times <= hour
+    late = stay_tensors(times[inside], names[inside], np.ones(inside.sum()) * 3, {}, 48)["counts"][0]
+    early = stay_tensors(times, names, np.ones(len(times)) * 3, {}, hour)["counts"][0]
+    np.testing.assert_array_equal(early[48 - hour :], late[:hour])
+    assert early[: 48 - hour].sum() == 0
 
 
 @pytest.mark.parametrize(

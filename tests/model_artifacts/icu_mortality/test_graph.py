@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ def test_graph_through_fhir_answers_as_from_the_training_arrays(stay):
         np.testing.assert_allclose(getattr(through, name), getattr(direct, name), atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("hours", [6.0, 13.3, 24.0, 48.0])
 @pytest.mark.parametrize("stay", STAYS.values(), ids=STAYS.keys())
-def test_graph_attributions_sum_to_the_answer_minus_the_baseline(stay):
-    answer = MODEL.run(arrays_of(stay))
+def test_graph_attributions_sum_to_the_answer_minus_the_baseline(stay, hours):
+    answer = MODEL.run(arrays_of(stay, hours))
     gap = answer.attributions.astype(np.float64).sum() - (answer.probability[0] - answer.baseline)
     assert abs(gap) <= MODEL.manifest.artifact.completeness_tolerance
 
@@ -58,10 +60,52 @@ def test_graph_prediction_names_values_with_their_sources():
     assert low <= assessment.outputs["in_hospital_death"] <= high
 
 
-def test_graph_before_the_48th_hour_the_model_abstains():
-    assessment = MODEL.assess(record_of(STAY), ADMITTED.replace(day=2)).assessment
-    assert isinstance(assessment, Abstention)
-    assert assessment.outside_population
+@pytest.mark.parametrize(("hours", "answers"), [(5.9, False), (6.0, True), (30.5, True), (72.0, True), (72.1, False)])
+def test_graph_answers_from_the_6th_to_the_72nd_hour_and_is_silent_outside(hours, answers):
+    assessment = MODEL.assess(record_of(STAY), ADMITTED + timedelta(hours=hours)).assessment
+    if answers:
+        assert isinstance(assessment, Prediction)
+    else:
+        assert isinstance(assessment, Abstention)
+        assert [(reason.code, reason.silent) for reason in assessment.reasons] == [
+            ("outside-population:icu-stay", True)
+        ]
+
+
+def test_graph_what_comes_after_the_time_looked_at_changes_nothing():
+    def later(bundle):
+        bundle["entry"] = [
+            entry
+            for entry in bundle["entry"]
+            if entry["resource"].get("effectiveDateTime", "") <= (ADMITTED + timedelta(hours=24)).isoformat()
+        ]
+
+    at = ADMITTED + timedelta(hours=24)
+    whole, cut = (MODEL.assess(record_of(STAY, change), at).answer for change in (None, later))
+    assert whole is not None
+    assert cut is not None
+    assert whole.digest() == cut.digest()
+
+
+def test_graph_the_same_measurements_mean_something_else_at_another_hour():
+    arrays = arrays_of(STAY, 12.0)
+    later = {**arrays, "elapsed": np.array([[40.0]], dtype=np.float32)}
+    assert MODEL.run(arrays).probability[0] != MODEL.run(later).probability[0]
+
+
+def test_graph_the_prediction_set_follows_the_bounds_of_the_hour():
+    conformal = MODEL.manifest.uncertainty.conformal
+    assert conformal is not None
+    assert conformal.by == "elapsed"
+    assert min(span.at_least for span in conformal.spans) == 6.0
+    assert conformal.bounds_at(48.0) == (conformal.event_bound, conformal.no_event_bound)
+    for hours in (8.0, 48.0):
+        assessment = MODEL.assess(record_of(STAY), ADMITTED + timedelta(hours=hours)).assessment
+        assert isinstance(assessment, Prediction)
+        risk = assessment.outputs["in_hospital_death"]
+        event, no_event = conformal.bounds_at(hours)
+        sets = {(True, True): "either", (True, False): "event", (False, True): "no event", (False, False): "neither"}
+        assert assessment.outcome_set == sets[risk >= event, 1 - risk >= no_event]
 
 
 def test_graph_with_hardly_any_measurement_the_model_abstains():

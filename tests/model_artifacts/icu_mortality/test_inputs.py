@@ -58,8 +58,29 @@ def test_inputs_say_what_was_never_measured():
 
 def test_inputs_read_nothing_after_as_of():
     early = INPUTS.extract(record_of(STAY), ADMITTED + timedelta(hours=10)).arrays
-    assert early["counts"][0, :10].sum() > 0
-    assert early["counts"][0, 11:].sum() == 0
+    assert early["counts"].sum() == (STAY.minutes <= 600).sum()
+    assert early["counts"][0, :38].sum() == 0
+    assert early["elapsed"].tolist() == [[10.0]]
+
+
+@pytest.mark.parametrize("hours", [6.0, 8.0, 24.0, 31.5])
+@pytest.mark.parametrize("stay", STAYS.values(), ids=STAYS.keys())
+def test_inputs_at_any_hour_equal_those_of_training(stay, hours):
+    ours = INPUTS.extract(record_of(stay), ADMITTED + timedelta(hours=hours)).arrays
+    for name, expected in arrays_of(stay, hours).items():
+        np.testing.assert_array_equal(ours[name], expected, err_msg=name)
+
+
+def test_inputs_say_in_how_many_hours_something_was_measured():
+    heart_rate = evidence(INPUTS.extract(record_of(STAY), ADMITTED + timedelta(hours=8, minutes=50)), "HR")
+    times = int(((STAY.variable == INDEX["HR"]) & (STAY.minutes <= 530)).sum())
+    assert f"{times} times in 8 h" in heart_rate.note
+
+
+def test_inputs_after_the_48th_hour_are_those_of_the_48th():
+    late = INPUTS.extract(record_of(STAY), ADMITTED + timedelta(hours=70)).arrays
+    for name, expected in arrays_of(STAY).items():
+        np.testing.assert_array_equal(late[name], expected, err_msg=name)
 
 
 def test_inputs_read_nothing_after_the_horizon():

@@ -8,8 +8,8 @@ pytest.importorskip("torch")
 pytest.importorskip("pandas")
 
 from model_artifacts.icu_mortality.challenge import Challenge
-from model_artifacts.icu_mortality.events import STATICS
-from model_artifacts.icu_mortality.train import load_stays, read_targets
+from model_artifacts.icu_mortality.events import STATICS, plausible
+from model_artifacts.icu_mortality.train import cohort, graph_inputs, load_stays, summaries
 from tests.model_artifacts.icu_mortality.stays import STAYS, arrays_of
 
 
@@ -37,18 +37,31 @@ def bundled():
 
 def test_train_all_stays_at_once_are_the_tensors_of_each():
     loaded = load_stays(bundled())
-    for position, stay in enumerate(STAYS.values()):
-        for name, expected in arrays_of(stay).items():
-            np.testing.assert_array_equal(getattr(loaded, name)[position].numpy(), expected[0], err_msg=name)
-    assert loaded.set_aside["pH"] == 3
+    for hour in (6, 24, 48):
+        inputs = graph_inputs(bundled(), hour)
+        for position, stay in enumerate(STAYS.values()):
+            for name, expected in arrays_of(stay, float(hour)).items():
+                np.testing.assert_array_equal(inputs[name][position].numpy(), expected[0], err_msg=f"{name} at {hour}")
+    assert loaded.targets.binary[:, 0].tolist() == loaded.died.tolist() == [0, 0, 1, 1, 0, 0]
 
 
-def test_train_later_deaths_include_those_in_hospital_and_survivors_count_their_stay():
-    targets = read_targets(bundled().outcomes)
-    assert targets.binary[:, :3].tolist() == [[0, 0, 0], [0, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
-    assert targets.binary[:, 3].tolist() == [0, 1, 1, 1, 1, 0]
-    assert targets.known[:, 0].tolist() == [1, 1, 1, 1, 0, 1]
-    assert targets.known[:, 2].tolist() == [1, 1, 0, 0, 1, 1]
+def test_train_looks_back_at_stays_exactly_as_the_graph_sees_them_at_that_hour():
+    loaded = load_stays(bundled())
+    for hour in (6, 24, 48):
+        looked_at = loaded.at(np.arange(len(STAYS)), hour)
+        for name, expected in graph_inputs(bundled(), hour).items():
+            np.testing.assert_array_equal(looked_at[name].numpy(), expected.numpy(), err_msg=f"{name} at {hour}")
+
+
+def test_train_counts_what_was_measured_by_each_hour_and_what_was_set_aside():
+    challenge = bundled()
+    people = cohort(challenge, {hour: summaries(challenge, hour) for hour in (6, 48)})
+    stay = STAYS["132585"]
+    position = list(STAYS).index("132585")
+    for hour in (6, 48):
+        usable = plausible(stay.variable, stay.values) & (stay.times_h <= hour)
+        assert people.measured[hour][position] == len(set(stay.variable[usable].tolist()))
+    assert people.set_aside["pH"] == 3
 
 
 def test_train_without_data_says_where_to_get_it(tmp_path):
