@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from model_artifacts.readmission_30d.cohort import Cohort, diagnosis_levels, read_cohort, vocabulary, without_history
 from model_artifacts.readmission_30d.columns import CHOICES, DRUGS, HISTORY_DAYS, INDEX
-from model_artifacts.readmission_30d.rivals import HISTORY, tree_rows
 
 PLAIN = {
     "patient_nbr": "1",
@@ -51,6 +52,12 @@ def _cohort(tmp_path: Path, *changes: dict[str, str]) -> Cohort:
         writer.writeheader()
         writer.writerows(reversed(rows))  # the order of the file tells nothing
     return read_cohort(path)
+
+
+def _rivals() -> ModuleType:
+    """What the trees see; they are scikit-learn's."""
+    pytest.importorskip("sklearn")
+    return importlib.import_module("model_artifacts.readmission_30d.rivals")
 
 
 def _column(cohort: Cohort, name: str) -> list[float]:
@@ -148,13 +155,15 @@ def test_cohort_vocabulary_holds_what_occurs_often_enough(tmp_path: Path) -> Non
 
 def test_rivals_get_the_same_history_or_none_of_it(tmp_path: Path) -> None:
     cohort = _cohort(tmp_path, {"readmitted": "<30"}, {}, *({"patient_nbr": str(n)} for n in range(9, 99)))
-    whole, less = tree_rows(cohort, history=True), tree_rows(cohort, history=False)
-    assert whole.numbers.shape[1] - less.numbers.shape[1] == len(HISTORY)
+    rivals = _rivals()
+    whole, less = rivals.tree_rows(cohort, history=True), rivals.tree_rows(cohort, history=False)
+    assert whole.numbers.shape[1] - less.numbers.shape[1] == len(rivals.HISTORY)
     np.testing.assert_array_equal(less.numbers[0], less.numbers[1])  # nothing of the earlier stay is left
     assert not np.array_equal(whole.numbers[0], whole.numbers[1])
 
 
 def test_rivals_see_no_race_and_no_payer(tmp_path: Path) -> None:
+    tree_rows = _rivals().tree_rows
     plain = tree_rows(_cohort(tmp_path, {"race": "Asian"}), history=True)
     other = tree_rows(_cohort(tmp_path, {"race": "Caucasian"}), history=True)
     np.testing.assert_array_equal(plain.numbers, other.numbers)

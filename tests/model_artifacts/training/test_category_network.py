@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from model_artifacts.training.category_fit import Recipe, Rows, build, fit, predict
 from model_artifacts.training.category_network import Encoder, Features, Table

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("sklearn")
+
 from model_artifacts.training import tree_teacher
 from model_artifacts.training.evaluate import auroc
 from model_artifacts.training.tree_teacher import Rows, rival_predictions, teacher_predictions
