@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from model_artifacts.training.category_fit import Recipe, Rows, build, fit, predict
 from model_artifacts.training.category_network import Encoder, Features, Table
