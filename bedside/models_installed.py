@@ -7,17 +7,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 
 from bedside.environment import read_config
-from bedside.offered import model_trust
 from bedside.versions.site import Site
 from model_artifacts.card_json import card_json
 from model_artifacts.errors import ModelError
 from model_artifacts.folder import read_folder
 from model_artifacts.local_validity import site_section
 from model_artifacts.model_card import CARD_FILE, model_card
+from model_artifacts.packages import package_folder
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
@@ -83,7 +81,7 @@ def verify_models(_options: argparse.Namespace) -> int:
 def _to_be_written(name: str) -> Iterator[str]:
     """A line that names what the installed folder's author has still to write, where there is anything."""
     try:
-        names = unfinished(read_folder(Path(str(files(model_packages()[name]))), UNSIGNED))
+        names = unfinished(read_folder(package_folder(model_packages()[name]), UNSIGNED))
     except ModelError:  # said already
         return
     if names:
@@ -106,11 +104,11 @@ def _verify(name: str, load: Callable[[], ReleasedModel]) -> int:
 
 
 def print_card(options: argparse.Namespace) -> int:
-    """Prints MODEL_CARD.md of one model and what this site measured of it, or writes the card anew into the model's folder."""
+    """Prints the card of the version in force and what this site measured of it, or writes it anew into the model's folder."""
     config = read_config()
-    # Who writes a card makes the model, and signs it when the card is there.
-    trust = UNSIGNED if options.write else model_trust(config)
-    model = ReleasedModel.load(model_packages()[options.model], trust)
+    # Who writes a card makes the model, and signs it when the card is there. Whoever reads one wants that of what answers here.
+    installed = model_packages()[options.model]
+    model = ReleasedModel.load(installed, UNSIGNED) if options.write else Site.open(options.model).in_force()
     card = model.folder / CARD_FILE
     if options.write:
         card.write_text(model_card(model), encoding="utf-8")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from bedside.config import Config, ConfigError
 from cds_service.hooks import PARSERS
 from cds_service.services import CdsService, ServiceSettings, services_of
+from model_artifacts.errors import ArtifactError
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import Trust, TrustedKey, trusted_keys
@@ -41,8 +42,12 @@ def load_in_force(store: VersionStore, name: str, package: str, trust: Trust) ->
     """
     in_force = store.standing(name).in_force
     if in_force is None:
-        return ReleasedModel.load(package, trust)
-    return load_version(package, store.folder(name, in_force.manifest), trust, in_force.manifest)
+        model = ReleasedModel.load(package, trust)
+    else:
+        model = load_version(package, store.folder(name, in_force.manifest), trust, in_force.manifest)
+    if model.manifest.id != name:  # the log would name a model that isn't enabled here
+        raise ArtifactError(f"model {name}: package {package} holds the model {model.manifest.id}", model_id=name)
+    return model
 
 
 def load_candidates(config: Config) -> dict[str, ReleasedModel]:

@@ -32,6 +32,9 @@ OPTIONAL_OUTPUTS = ("novelty", "interval")
 _OWN_OUTPUTS = ("members", *OPTIONAL_OUTPUTS)
 """What a graph explained by occlusion may give beside its answer."""
 _TABLE_TYPES = ("tensor(float)", "tensor(double)")
+_NO_OTHER_FILE = ("session.model_external_initializers_file_folder_path", "/dev/null/none")
+"""A place where no file can be: weights that a graph keeps in a file of their own would come from the working directory, and
+nobody signed that file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,17 @@ class GraphAnswer:
 
 
 def open_session(manifest: ModelManifest, graph: bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread, from bytes that were verified.
+    """A session on one thread, from bytes that were verified and nothing else.
 
     Raises:
-        ArtifactError: they are no graph that onnxruntime runs.
+        ArtifactError: they are no graph that onnxruntime runs, or its weights lie in another file.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # one request, one core: workers scale by process
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    options.add_session_config_entry(*_NO_OTHER_FILE)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as exc:

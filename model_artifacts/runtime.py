@@ -24,7 +24,6 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +50,7 @@ from model_artifacts.folder import ModelFolder, read_folder
 from model_artifacts.graph import Arrays, GraphAnswer, check_signature, open_session, run_graph
 from model_artifacts.inputs import InputSpec, ModelInputs
 from model_artifacts.manifest import Conformal, ModelId, ModelManifest, Output, Sha256
+from model_artifacts.packages import code_of, package_folder
 from model_artifacts.population import concerned_by, unmet_criteria
 from model_artifacts.signing import Trust, release_keys
 from model_artifacts.unfinished import require_finished
@@ -90,19 +90,21 @@ class ReleasedModel:
 
         Raises:
             ManifestError: the manifest is unreadable, contradicts itself, or is signed and not written to its end.
-            ArtifactError: nobody whom `trust` names vouches for it, a file is missing or altered, or the graph is not what the
-                manifest declares.
+            ArtifactError: nobody whom `trust` names vouches for it, a file is missing or altered, the graph is not what the
+                manifest declares, or the package's code fails.
         """
-        code = Path(str(files(package)))
+        code = package_folder(package)
         place = code if folder is None else folder
         name = package.rpartition(".")[2]
         found = read_folder(place, release_keys() if trust is None else trust, name)  # (1) (2) (3)
         if found.signed is not None:
             require_finished(found)
         manifest, session = found.manifest, open_graph(found)
-        inputs = importlib.import_module(f"{package}.inputs").INPUTS
-        _check_essential(manifest, inputs)  # (5)
-        return cls(manifest, identity_of(found), inputs, _interpreter(package, code), place, session, code)
+        with code_of(package):
+            inputs = importlib.import_module(f"{package}.inputs").INPUTS
+            _check_essential(manifest, inputs)  # (5)
+            interpret = _interpreter(package, code)
+        return cls(manifest, identity_of(found), inputs, interpret, place, session, code)
 
     def queries(self) -> tuple[Query, ...]:
         """The FHIR data the model asks for."""

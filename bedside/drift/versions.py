@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from bedside.config import Config
 from model_artifacts.errors import ModelError, ReferenceFileError
 from model_artifacts.manifest import ModelManifest, read_manifest
+from model_artifacts.packages import package_folder
 from model_artifacts.registry import model_packages
 from model_artifacts.sketch import REFERENCE_FILE, Reference, model_bins, parse_reference
 
@@ -73,4 +74,5 @@ class Versions:
         if kept.is_dir():
             yield kept
         for package in model_packages().values():
-            yield Path(str(files(package)))
+            with suppress(ModelError):  # a package whose code fails is no reason to find nothing of the others
+                yield package_folder(package)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from bedside.config import Config, ConfigError
@@ -12,6 +11,7 @@ from bedside.offered import load_in_force, model_trust
 from model_artifacts.assessment import ModelIdentity
 from model_artifacts.errors import ArtifactError, ModelError
 from model_artifacts.folder import ModelFolder, read_folder
+from model_artifacts.packages import package_folder
 from model_artifacts.registry import model_packages
 from model_artifacts.runtime import ReleasedModel, identity_of
 from model_artifacts.signing import TrustedKey
@@ -86,7 +86,7 @@ class Site:
     def installed_identity(self) -> ModelIdentity | None:
         """The installed version's; None where its folder isn't as a trusted key signed it."""
         try:
-            return identity_of(read_folder(Path(str(files(self.package))), self.trust, self.name))
+            return identity_of(read_folder(package_folder(self.package), self.trust, self.name))
         except ModelError:
             return None
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bedside import models_installed, models_signing
-from bedside.versions import site
 from bedside.cli import main
+from bedside.versions import site
 from model_artifacts.folder import read_folder
 from model_artifacts.model_card import model_card
 from model_artifacts.runtime import ReleasedModel
@@ -68,6 +68,45 @@ def test_model_commands_verify_tells_a_model_that_nobody_trusted_signed(
     assert "REFUSED: file model.sig of model copied_" in told
     assert "models.trusted_keys" in told
     assert f"REFUSED: model {copy.name} is unsigned: file model.sig is missing" in told
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise OSError('no such device')", "OSError: no such device"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        (None, "ModuleNotFoundError: No module named"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["list", "verify"])
+def test_model_commands_go_on_after_a_package_whose_code_fails(
+    verb: str,
+    code: str | None,
+    why: str,
+    copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = f"broken_{copy.name}"
+    if code is not None:
+        (copy.parent / f"{broken}.py").write_text(code)
+    for verbs in (models_installed, site):
+        monkeypatch.setattr(verbs, "model_packages", lambda: {"sepsis": broken, "prevent_cvd": copy.name})
+    assert main(["model", verb]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"sepsis: REFUSED: code of package {broken} fails: {why}")
+    assert second.startswith("prevent_cvd")
+
+
+def test_model_commands_refuse_a_package_that_holds_another_model(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verbs in (models_installed, site):
+        monkeypatch.setattr(verbs, "model_packages", lambda: {"sepsis": copy.name})
+    assert main(["model", "list"]) == 1
+    assert capsys.readouterr().out == (
+        f"sepsis: REFUSED: model sepsis: package {copy.name} holds the model prevent_cvd\n"
+    )
 
 
 def test_model_commands_print_the_card_and_what_was_measured_here(

@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, numpy_helper
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from bedside.new_model.scaffold import Scaffold, write_scaffold
 from model_artifacts.archive import find_kept, keep_model
 from model_artifacts.checks import open_subject
 from model_artifacts.errors import ArtifactError, GraphOutputError, ManifestError
+from model_artifacts.graph import open_session
 from model_artifacts.runtime import ReleasedModel
 from model_artifacts.signing import UNSIGNED
 from model_artifacts.training.release import file_digest
@@ -64,6 +67,26 @@ class Changed:
 def changed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Changed:
     monkeypatch.syspath_prepend(tmp_path)
     return Changed(source, tmp_path)
+
+
+def test_graph_takes_no_weights_from_a_file_that_nobody_signed(
+    changed: Changed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look for them
+    width = 1000  # of a few numbers it refuses the file by itself
+    weights = numpy_helper.from_array(np.ones((width, 1), np.float32), "weights")
+    row, sums = (
+        make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", width), ("y", 1))
+    )
+    graph = make_graph([make_node("MatMul", ["x", "weights"], ["y"])], "sum", [row], [sums], [weights])
+    model = make_model(graph, opset_imports=[make_opsetid("", 18)], ir_version=9)
+    whole = model.SerializeToString()
+    onnx.save_model(model, "apart.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    manifest = changed.load().manifest
+    assert open_session(manifest, whole)
+    assert (tmp_path / "weights.bin").stat().st_size == 4 * width
+    with pytest.raises(ArtifactError, match=r"graph of model graph_equation does not load: .*weights\.bin"):
+        open_session(manifest, (tmp_path / "apart.onnx").read_bytes())
 
 
 def test_graph_of_outputs_alone_is_explained(changed: Changed) -> None:

@@ -355,6 +355,13 @@ def test_runtime_runs_no_code_of_a_package_whose_graph_is_refused(
         ReleasedModel.load(package, UNSIGNED)
 
 
+@pytest.mark.parametrize("inputs", ["raise SystemExit('gone')\n", "import no_such_library\n", "INPUT = 1\n"])
+def test_runtime_names_the_package_whose_code_fails(make_package: Callable[..., str], inputs: str) -> None:
+    package = make_package(inputs=inputs)
+    with pytest.raises(ArtifactError, match=f"code of package {package} fails: "):
+        ReleasedModel.load(package, UNSIGNED)
+
+
 def test_runtime_refuses_an_opset_that_is_not_run(make_package: Callable[..., str]) -> None:
     with pytest.raises(ManifestError, match="opset 12"):
         ReleasedModel.load(make_package(opset=12), UNSIGNED)
