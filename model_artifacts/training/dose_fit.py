@@ -12,6 +12,7 @@ Nothing is stopped early, so no row is spent on that.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -240,3 +241,12 @@ def scaled_rows(fitted: Fitted, features: Features) -> npt.NDArray[np.float32]:
     x = fitted.prepare(torch.from_numpy(features))["x"]
     rows: npt.NDArray[np.float32] = ((design(x, roots.layout) - roots.centre) / roots.scale).numpy()
     return rows
+
+
+def novelty_of(features: Features, recipe: Recipe, height_weights: Any, centre: Any, whiten: Any) -> Array:
+    """The novelty of each row, by arrays kept of a fitted model: its imputation of height, and its centre and whitening."""
+    prepare = Prepare(recipe.layout, torch.from_numpy(height_weights))
+    with torch.no_grad():
+        rows = prepare(torch.from_numpy(features))["x"]
+        found = Novelty(recipe.novelty, torch.from_numpy(centre), torch.from_numpy(whiten))(rows)
+    return found.numpy().astype(np.float64)

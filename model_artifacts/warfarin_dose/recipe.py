@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from model_artifacts.training.dose_fit import (
     Features,
@@ -19,10 +18,11 @@ from model_artifacts.training.dose_fit import (
     boosting_rival,
     fit,
     kernel_rival,
+    novelty_of,
     scaled_rows,
     tune_boosting,
 )
-from model_artifacts.training.dose_model import Layout, Novelty, Prepare
+from model_artifacts.training.dose_model import Layout
 from model_artifacts.warfarin_dose.cohort import Cohort
 from model_artifacts.warfarin_dose.columns import CYP2C9, INDEX, RACES, SLOTS, VKORC1
 from model_artifacts.warfarin_dose.equations import clinical_dose, pharmacogenetic_dose
@@ -139,11 +139,8 @@ def fold_novelty(parts: Parts, features: Features) -> Array:
     result = np.zeros(len(features))
     for number, part in enumerate(parts.answers):
         inside = parts.fold == number
-        prepare = Prepare(RECIPE.layout, torch.from_numpy(part["novelty/height_weights"]))
-        centre, whiten = (torch.from_numpy(part[f"novelty/{name}"]) for name in ("centre", "whiten"))
-        with torch.no_grad():
-            rows = prepare(torch.from_numpy(features[inside]))["x"]
-            result[inside] = Novelty(RECIPE.novelty, centre, whiten)(rows).numpy()
+        kept = (part[f"novelty/{name}"] for name in ("height_weights", "centre", "whiten"))
+        result[inside] = novelty_of(features[inside], RECIPE, *kept)
     return result
 
 

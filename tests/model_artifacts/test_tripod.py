@@ -81,7 +81,7 @@ def test_tripod_parts_that_there_are_not_cannot_be_authored(part: str) -> None:
 
 
 def test_tripod_fairness_is_the_gates_bounds_by_group() -> None:
-    assert _items({}, disclosures={})["14"].text is None
+    assert _items({}, disclosures={}, gate=Gate(()))["14"].text is None
     whole, by_sex = GateRule("a", "model.auroc", "r", at_least=0.8), GateRule("b", "auroc", "r", by="sex", at_least=0.8)
     assert _items({}, disclosures={}, gate=Gate((whole,)))["14"].text is None
     assert _items({}, disclosures={}, gate=Gate((by_sex,)))["14"].text == "bounds by group, see section “Release gate”"
