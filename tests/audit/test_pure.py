@@ -17,6 +17,7 @@ PURE = (
     "encoding",
     "entry",
     "entry_custody",
+    "entry_monitoring",
     "entry_operations",
     "fields",
     "errors",
