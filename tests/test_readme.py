@@ -37,7 +37,10 @@ def test_readme_figures_of_icu_mortality_are_those_of_its_evaluation() -> None:
         ", ".join(f"{at_hour[name]['estimate']:.3f}" for at_hour in early)  # type: ignore[index]
         for name in ("auroc", "gradient_boosting_auroc")
     )
-    assert f"AUROC at 6, 12, 24 and 36 hours {ours}, of gradient boosting trained for each of these hours {theirs}" in README
+    assert (
+        f"AUROC at 6, 12, 24 and 36 hours {ours}, of gradient boosting trained for each of these hours {theirs}"
+        in README
+    )
 
 
 def test_readme_says_that_the_difference_may_be_chance_while_its_interval_holds_zero() -> None:

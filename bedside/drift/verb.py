@@ -91,7 +91,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="NAME", help="the output that the outcomes are of (default: the model's first)"
     )
     parser.add_argument(
-        "--reason", type=code_argument, default=REASON, metavar="CODE", help=f"why you look, for the log (default {REASON})"
+        "--reason",
+        type=code_argument,
+        default=REASON,
+        metavar="CODE",
+        help=f"why you look, for the log (default {REASON})",
     )
     parser.set_defaults(run=run_drift)
 

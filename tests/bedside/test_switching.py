@@ -83,7 +83,10 @@ def test_switching_leaves_the_other_services_on(bedside: RunningBedside) -> None
             ("--service", "prevent_cvd"),
             "--service: expected one of icu-mortality, prevent-cvd, readmission-30d, risk-at-every-hook, warfarin-dose",
         ),
-        (("--model", "prevent-cvd"), "--model: expected one of icu_mortality, prevent_cvd, readmission_30d, warfarin_dose"),
+        (
+            ("--model", "prevent-cvd"),
+            "--model: expected one of icu_mortality, prevent_cvd, readmission_30d, warfarin_dose",
+        ),
         (("--all", "--tenant", "south"), "--tenant: expected one of default, got south"),
     ],
 )
